@@ -1,0 +1,87 @@
+"""The ``bootleg`` command: a table of subcommands, each loaded when it is called.
+
+A room that is not installed costs nothing until its command is used, and then answers with the line
+that installs it. ``bootleg --help`` imports no room.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple
+
+import click
+
+from bootleg_bundle.errors import BootlegError
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives, what installs it, and its line in the help."""
+
+    target: str
+    extra: str
+    summary: str
+
+
+COMMANDS = {
+    "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
+    "prepare": Command(
+        "bootleg_training.cli:prepare", "training", "Decode and resize a folder of images once, for training and probes."
+    ),
+    "probe": Command(
+        "bootleg_training.cli:probe",
+        "training",
+        "Score a frozen encoder by k-NN and a linear probe, beside its untrained twin.",
+    ),
+    "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
+    "train": Command("bootleg_training.cli:train", "training", "Pretrain an encoder on unlabelled images."),
+    "verify": Command("bootleg_export.cli:verify", "export,cpu", "Check a bundle: hashes, parity and golden outputs."),
+}
+
+OURS = ("bootleg_bundle", "bootleg_cli", "bootleg_export", "bootleg_service", "bootleg_training")
+
+
+class LazyGroup(click.Group):
+    """A click group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] in OURS:
+                raise
+            raise click.ClickException(
+                f"`bootleg {cmd_name}` needs {error.name}; install it with: "
+                f"pip install 'bootleg-vision[{entry.extra}]'"
+            ) from None
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the table of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in sorted(COMMANDS)])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; our own errors become one line and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except BootlegError as error:
+            raise _Refused(error.message) from error
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bootleg-vision", prog_name="bootleg")
+def main() -> None:
+    """From a folder of unlabelled images to a production embedding service."""

@@ -1,0 +1,5 @@
+"""Run as ``python -m bootleg_cli``."""
+
+from bootleg_cli import main
+
+main()

@@ -1,0 +1,46 @@
+"""The module that is exported: 8-bit pixels in, embedding, patch tokens and hidden layers out.
+
+Shapes: B images, H and W sides, N patch tokens, g grid side, D width, Q hidden layers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from bootleg_bundle.preprocess import PreprocessSpec
+    from bootleg_training.vit import Encoder
+
+INPUT = "pixels"
+OUTPUTS = ("embedding", "patch_tokens", "layers")
+POOLING = "mean of the patch tokens after the final norm"
+
+
+class ServingGraph(nn.Module):
+    """Encoder with normalisation in front and pooling behind, so that one forward pass serves every route."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder, spec: PreprocessSpec, layers: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.layers = layers
+        self.register_buffer("mean", torch.tensor(spec.mean))
+        self.register_buffer("std", torch.tensor(spec.std))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode uint8 ``[B, H, W, 3]``.
+
+        Returns:
+            ``embedding`` ``[B, D]``, ``patch_tokens`` ``[B, g, g, D]`` and ``layers`` ``[B, Q, D]``.
+        """
+        # The cast comes first: TensorRT accepts no other operation on uint8.
+        encoded = self.encoder((pixels.float() / 255 - self.mean) / self.std, taps=self.layers)
+        tokens_BND: Tensor = encoded.patches
+        grid = self.encoder.config.grid
+        layers_BQD = torch.stack([tap_BND.mean(dim=1) for tap_BND in encoded.taps], dim=1)
+        return tokens_BND.mean(dim=1), tokens_BND.unflatten(1, (grid, grid)), layers_BQD

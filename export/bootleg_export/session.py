@@ -1,0 +1,28 @@
+"""Running an exported encoder graph on the CPU with ONNX Runtime, to judge it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bootleg_export.graph import INPUT, OUTPUTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def run_graph(path: Path, pixels: NDArray[np.uint8], batches: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
+    """Outputs for ``pixels`` ``[n, H, W, 3]``, computed in batches of the given sizes in turn."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    parts: list[list[NDArray[np.float32]]] = []
+    start, turn = 0, 0
+    while start < len(pixels):
+        size = batches[turn % len(batches)]
+        parts.append(session.run(list(OUTPUTS), {INPUT: pixels[start : start + size]}))
+        start, turn = start + size, turn + 1
+    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(OUTPUTS)}

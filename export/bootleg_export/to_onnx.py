@@ -1,0 +1,87 @@
+"""One call of the exporter, and the clean-up that makes its output portable and reproducible."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import onnx
+import torch
+
+from bootleg_bundle.errors import ParityError
+from bootleg_export.graph import INPUT, OUTPUTS, ServingGraph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPSET = 20
+"""Runs on every target tried; asking for 26 or more writes an invalid opset-18 file without a word."""
+
+EXAMPLE_BATCH = 2
+"""Not 1: some exporter versions fix a dimension whose example size is 1."""
+
+
+def export_onnx(graph: ServingGraph, path: Path) -> None:
+    """Write ``graph`` as a single-file ONNX model with a dynamic batch and no trace of this machine.
+
+    Raises:
+        ParityError: the exporter wrote another opset than asked, or froze the batch dimension.
+    """
+    size = graph.encoder.config.image_size
+    example = torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        program = torch.onnx.export(
+            graph.eval(),
+            (example,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    strip_metadata(model)
+    check_contract(model)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Delete what the exporter says about its source: stack traces with absolute paths, on every node.
+
+    Value infos stay: deleting them too would change which nodes a runtime fuses.
+    """
+    del model.metadata_props[:]
+    model.doc_string = ""
+    del model.graph.metadata_props[:]
+    for items in (model.graph.node, model.graph.value_info, model.graph.input, model.graph.output):
+        for item in items:
+            item.doc_string = ""
+            del item.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    for function in model.functions:
+        del function.metadata_props[:]
+        for node in function.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+
+
+def check_contract(model: onnx.ModelProto) -> None:
+    """Compare the written graph with the bundle's contract: opset, names, dtype, symbolic batch."""
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("") != OPSET:
+        raise ParityError(f"the exporter wrote opset {opsets.get('')}; {OPSET} was asked for")
+    inputs = [value.name for value in model.graph.input]
+    outputs = [value.name for value in model.graph.output]
+    if inputs != [INPUT] or outputs != list(OUTPUTS):
+        raise ParityError(f"the exported graph maps {inputs} to {outputs}; the contract is {INPUT} to {list(OUTPUTS)}")
+    for value in (*model.graph.input, *model.graph.output):
+        batch = value.type.tensor_type.shape.dim[0]
+        if not batch.dim_param:
+            raise ParityError(f"{value.name}: the exporter fixed the batch dimension to {batch.dim_value}")

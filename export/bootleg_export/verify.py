@@ -1,0 +1,72 @@
+"""Checks that need only the bundle: hashes, golden outputs, and that an answer does not depend on its batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bootleg_bundle.manifest import Bundle, open_bundle
+from bootleg_export.graph import OUTPUTS
+from bootleg_export.parity import GATES, measure
+from bootleg_export.samples import natural_noise
+from bootleg_export.session import run_graph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INVARIANCE_IMAGES = 41  # 32 and a ragged 9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def verify_bundle(path: Path) -> list[Check]:
+    """Verify a bundle on this machine.
+
+    Raises:
+        BundleError: it cannot be opened at all; the message names the file.
+    """
+    bundle = open_bundle(path)
+    checks = [Check("hashes", passed=True, detail=f"{len(bundle.manifest.files)} files")]
+    for precision in bundle.manifest.graphs:
+        checks += [*_golden(bundle, precision), _batch_invariance(bundle, precision)]
+    return checks
+
+
+def _golden(bundle: Bundle, precision: str) -> list[Check]:
+    with np.load(bundle.file(bundle.manifest.golden), allow_pickle=False) as golden:
+        pixels, expected = golden["pixels"], {name: golden[name] for name in OUTPUTS}
+    gate = GATES[precision]
+    rows = measure(precision, expected, run_graph(bundle.graph(precision), pixels, (len(pixels),)))
+    return [
+        Check(
+            f"{precision} golden {row.output}",
+            gate.passes(row),
+            f"relative Frobenius {row.relative_frobenius:.1e} (<= {gate.relative_frobenius:.0e}), "
+            f"cosine {row.cosine_min:.7f} (>= {gate.cosine_min})",
+        )
+        for row in rows
+    ]
+
+
+def _batch_invariance(bundle: Bundle, precision: str) -> Check:
+    spec = bundle.manifest.preprocess
+    pixels = natural_noise(INVARIANCE_IMAGES, spec.height, spec.width, seed=2)
+    alone = run_graph(bundle.graph(precision), pixels, (1,))
+    worst = max(
+        row.relative_frobenius
+        for batch in (8, 32)
+        for row in measure(precision, alone, run_graph(bundle.graph(precision), pixels, (batch,)))
+    )
+    gate = GATES[precision].relative_frobenius
+    return Check(
+        f"{precision} batch invariance", worst <= gate, f"1 against 8 and 32: {worst:.1e} (<= {gate:.0e})"
+    )

@@ -1,0 +1,104 @@
+"""Wiring: settings and a bundle become an application. No logic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from bootleg_service import routes, routes_meta
+from bootleg_service.batcher import Batcher
+from bootleg_service.cache import build_cache
+from bootleg_service.decode_pool import DecodePool
+from bootleg_service.edge import Edge, install_error_handlers
+from bootleg_service.engine import Engine, open_engine
+from bootleg_service.metrics import Metrics
+from bootleg_service.pipeline import Pipeline
+from bootleg_service.state import Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from bootleg_bundle import Bundle
+    from bootleg_service.cache import Cache
+    from bootleg_service.settings import EngineSettings, Settings
+
+log = logging.getLogger("bootleg")
+
+
+def create_app(
+    bundle: Bundle,
+    settings: Settings,
+    *,
+    open_model: Callable[[Bundle, EngineSettings], Any] = open_engine,
+    cache: Cache | None = None,
+) -> FastAPI:
+    """Build the application of one bundle.
+
+    Args:
+        bundle: verified.
+        settings: composed.
+        open_model: loads the engine; tests pass one without a model.
+        cache: overrides the configured one.
+    """
+    metrics = Metrics()
+    app = FastAPI(
+        title="Bootleg Vision",
+        version=importlib.metadata.version("bootleg-vision"),
+        summary="Image embeddings and patch tokens from a self-supervised vision transformer",
+        lifespan=_lifespan(bundle, settings, metrics, open_model, cache),
+    )
+    app.include_router(routes.router)
+    app.include_router(routes_meta.router)
+    install_error_handlers(app)
+    app.add_middleware(Edge, metrics=metrics, space=bundle.manifest.embedding_space)
+    return app
+
+
+def _lifespan(
+    bundle: Bundle,
+    settings: Settings,
+    metrics: Metrics,
+    open_model: Callable[[Bundle, EngineSettings], Any],
+    cache: Cache | None,
+) -> Any:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine: Engine = await asyncio.to_thread(_load, bundle, settings, open_model)
+        manifest = bundle.manifest
+        decode = DecodePool(
+            manifest.preprocess,
+            settings.limits.image,
+            metrics,
+            threads=settings.decode_threads,
+            max_waiting=settings.max_decodes,
+        )
+        batcher = Batcher(engine.run, settings.batch, metrics, arriving=lambda: decode.arriving)
+        store = cache or build_cache(settings.cache, metrics)
+        pipeline = Pipeline(bundle, store, decode, batcher, metrics, seconds=settings.limits.request_seconds)
+        metrics.info.labels(manifest.name, manifest.embedding_space, engine.device, engine.precision).set(1)
+        service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline)
+        batcher.start()
+        service.ready = True
+        log.info("serving %s on %s, space %s", manifest.name, engine.device, manifest.embedding_space)
+        try:
+            yield
+        finally:
+            service.ready = False
+            await pipeline.close()
+            await batcher.close()
+            decode.close()
+            await store.close()
+
+    return lifespan
+
+
+def _load(bundle: Bundle, settings: Settings, open_model: Callable[[Bundle, EngineSettings], Any]) -> Any:
+    engine = open_model(bundle, settings.engine)
+    engine.warm_up([1, settings.batch.max_batch])
+    engine.check_golden()
+    return engine

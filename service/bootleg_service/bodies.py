@@ -1,0 +1,147 @@
+"""Reading images out of a request: raw bytes, multipart files, or base64 strings. Bounded at every step."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from bootleg_bundle.errors import ImageLimitError
+from bootleg_bundle.images import MEDIA_TYPES, sniff
+from bootleg_service.errors import BodyTooLargeError, ImageUrlError, MediaTypeError, ReceiveTimeoutError, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from bootleg_service.settings import RequestLimits
+
+# What clients send when they do not say what the bytes are; curl's default for --data-binary is the second.
+GENERIC = {"", "application/octet-stream", "application/x-www-form-urlencoded", "image/*"}
+ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+
+
+async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """Read a body, counting what arrives rather than believing its declared length.
+
+    Raises:
+        BodyTooLargeError: more than ``max_bytes``; the rest is not read.
+        ReceiveTimeoutError: it did not arrive within ``seconds``.
+    """
+    body = bytearray()
+    async for chunk in bounded_stream(request, max_bytes, seconds):
+        body += chunk
+    return bytes(body)
+
+
+async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> AsyncIterator[bytes]:
+    """Yield a body's chunks under a limit on bytes and an absolute deadline.
+
+    Raises:
+        BodyTooLargeError: more than ``max_bytes``.
+        ReceiveTimeoutError: not complete within ``seconds``.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
+    received = 0
+    stream = aiter(request.stream())
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ReceiveTimeoutError(f"the body did not arrive within {seconds:g} s") from None
+        received += len(chunk)
+        if received > max_bytes:
+            raise BodyTooLargeError(f"the body has over {max_bytes:,} bytes, which is the limit")
+        yield chunk
+
+
+async def read_images(request: Request, limits: RequestLimits) -> list[bytes]:
+    """Images of a native route: one as the raw body, or several as multipart files named ``images``.
+
+    Raises:
+        MediaTypeError: the content type names a format other than the content's.
+        RequestError: a malformed form, or too many images.
+        ImageLimitError: an image is larger than the limit.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        return await _read_form(request, limits)
+    if media_type == "application/json":
+        raise MediaTypeError("this route takes image bytes; for base64 in JSON use POST /v1/embeddings")
+    data = await read_body(request, limits.image.max_bytes, limits.receive_seconds)
+    _check_declared(data, media_type)
+    return [data]
+
+
+def decode_base64(text: str, limits: RequestLimits, param: str) -> bytes:
+    """Decode one image from a data URI or from bare base64, strictly.
+
+    Raises:
+        ImageUrlError: a URL was given.
+        RequestError: not base64.
+        ImageLimitError: it would decode to more bytes than an image may have.
+    """
+    scheme = text[:16].lower()
+    if scheme.startswith(("http:", "https:", "ftp:", "file:", "s3:", "gs:")):
+        raise ImageUrlError(f"{param}: images are not fetched from URLs; send the bytes, as base64 or a data URI", param=param)
+    media_type = ""
+    if scheme.startswith("data:"):
+        head, comma, text = text.partition(",")
+        media_type, _, encoding = head[5:].partition(";")
+        if not comma or not encoding.lower().endswith("base64"):
+            raise RequestError(f"{param}: a data URI must be data:image/...;base64,...", param=param)
+    if len(text) // 4 * 3 > limits.image.max_bytes + 2:
+        raise ImageLimitError(f"{param}: the image has over {limits.image.max_bytes:,} bytes, which is the limit")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError(f"{param}: not valid base64", param=param) from None
+    _check_declared(data, media_type.strip().lower())
+    return data
+
+
+def _check_declared(data: bytes, media_type: str) -> None:
+    actual = MEDIA_TYPES[sniff(data)]
+    declared = ALIASES.get(media_type, media_type)
+    if declared.startswith("image/") and declared not in GENERIC and declared != actual:
+        raise MediaTypeError(f"the content is {actual}, but its declared type is another image type")
+
+
+async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
+    stream = bounded_stream(request, limits.max_body_bytes, limits.receive_seconds)
+    parser = MultiPartParser(request.headers, stream, max_files=limits.max_images + 1, max_fields=16)
+    parser.spool_max_size = limits.image.max_bytes  # in memory: the root file system may be read-only
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError):
+        raise RequestError(
+            f"the multipart body is malformed, or holds over {limits.max_images} files or 16 fields", param="images"
+        ) from None
+    try:
+        files = form.getlist("images")
+        if not files or not all(isinstance(file, UploadFile) for file in files):
+            raise RequestError("the multipart body has no files named 'images'", param="images")
+        if len(files) > limits.max_images:
+            raise RequestError(f"images: {len(files)} files; the limit is {limits.max_images}", param="images")
+        images: list[bytes] = []
+        for i, file in enumerate(files):
+            assert isinstance(file, UploadFile)
+            if (file.size or 0) > limits.image.max_bytes:
+                raise ImageLimitError(
+                    f"images[{i}] has {file.size:,} bytes; the limit is {limits.image.max_bytes:,} bytes"
+                )
+            images.append(await file.read())
+        return images
+    finally:
+        await form.close()

@@ -1,0 +1,186 @@
+"""Where results are kept: an in-process LRU by default, Redis when it is configured.
+
+Redis is optional at every moment. Each call has a deadline, a fault is a miss and is counted, and
+after a few in a row a breaker stops calling for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import redis.asyncio as redis
+
+from bootleg_service import cache_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bootleg_service.cache_value import CacheKey
+    from bootleg_service.metrics import Metrics
+    from bootleg_service.settings import CacheSettings
+
+    Found = list[NDArray[np.floating] | None]
+
+log = logging.getLogger("bootleg.cache")
+
+
+class Cache(Protocol):
+    """What the pipeline needs of a cache. No method raises."""
+
+    store: str
+
+    async def get(self, keys: Sequence[CacheKey]) -> Found:
+        """Look up several results at once."""
+
+    async def put(self, key: CacheKey, value: NDArray[np.floating]) -> None:
+        """Keep one result."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+def build_cache(settings: CacheSettings, metrics: Metrics) -> Cache:
+    """Redis when its URL is set, else the in-process cache."""
+    if settings.redis_url is not None:
+        return RedisCache(settings, metrics)
+    return MemoryCache(settings.memory_bytes, metrics)
+
+
+class MemoryCache:
+    """Least-recently-used results up to a number of bytes."""
+
+    store = "memory"
+
+    def __init__(self, max_bytes: int, metrics: Metrics) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()
+        self._metrics = metrics
+
+    async def get(self, keys: Sequence[CacheKey]) -> Found:
+        """Look up several results at once."""
+        found: Found = []
+        for key in keys:
+            value = self._entries.get(key.digest)
+            if value is not None:
+                self._entries.move_to_end(key.digest)
+            found.append(value)
+        _count(self._metrics, self.store, found)
+        return found
+
+    async def put(self, key: CacheKey, value: NDArray[np.floating]) -> None:
+        """Keep one result, forgetting the least recently used ones."""
+        if value.nbytes > self._max_bytes or key.digest in self._entries:
+            return
+        self._entries[key.digest] = value
+        self._bytes += value.nbytes
+        while self._bytes > self._max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self._bytes -= oldest.nbytes
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+class Breaker:
+    """Open after a number of failures in a row; closed again after a while."""
+
+    def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._seconds, self._clock = failures, seconds, clock
+        self._failures = 0
+        self._open_until = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether calls should be left out now."""
+        return self._clock() < self._open_until
+
+    def succeeded(self) -> None:
+        """Record a success."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Record a failure."""
+        self._failures += 1
+        if self._failures >= self._limit:
+            self._open_until = self._clock() + self._seconds
+
+
+class RedisCache:
+    """Results shared by all replicas that use one Redis."""
+
+    store = "redis"
+
+    def __init__(self, settings: CacheSettings, metrics: Metrics, client: Any = None) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
+        self._client = client or redis.from_url(
+            settings.redis_url or "",
+            socket_timeout=settings.redis_set_seconds,
+            socket_connect_timeout=settings.redis_get_seconds,
+            retry=None,
+        )
+
+    async def get(self, keys: Sequence[CacheKey]) -> Found:
+        """Look up several results in one round trip; a fault is a miss for all of them."""
+        # Shielded: cancelling a command half-way would leave its reply for the next caller to read.
+        values = await asyncio.shield(
+            self._call("get", self._client.mget, [key.text for key in keys], seconds=self._settings.redis_get_seconds)
+        )
+        found: Found = [None] * len(keys)
+        for i, (key, data) in enumerate(zip(keys, values or [], strict=False)):
+            if data is None:
+                continue
+            found[i] = cache_value.unpack(key, data)
+            if found[i] is None:
+                self._metrics.cache_errors.labels(self.store, "junk").inc()
+        _count(self._metrics, self.store, found)
+        return found
+
+    async def put(self, key: CacheKey, value: NDArray[np.floating]) -> None:
+        """Store one result with an expiry that is jittered, so that a deploy does not expire all at once."""
+        seconds = self._settings.redis_ttl_seconds * random.uniform(0.9, 1.0)  # noqa: S311  # no secret depends on it
+        await self._call(
+            "set",
+            self._client.set,
+            key.text,
+            cache_value.pack(key, value),
+            px=max(1, int(seconds * 1000)),
+            seconds=self._settings.redis_set_seconds,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        try:
+            await self._client.aclose()
+        except (redis.RedisError, OSError) as error:
+            log.info("closing the Redis connections: %s", error)
+
+    async def _call(self, kind: str, command: Any, *arguments: Any, seconds: float, **options: Any) -> Any:
+        if self._breaker.open:
+            return None
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await command(*arguments, **options)
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            self._breaker.failed()
+            self._metrics.cache_errors.labels(self.store, kind).inc()
+            log.warning("Redis %s failed: %s", kind, type(error).__name__)
+            return None
+        self._breaker.succeeded()
+        return answer
+
+
+def _count(metrics: Metrics, store: str, found: Found) -> None:
+    hits = sum(value is not None for value in found)
+    metrics.cache.labels(store, "hit").inc(hits)
+    metrics.cache.labels(store, "miss").inc(len(found) - hits)

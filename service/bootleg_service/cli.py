@@ -1,0 +1,89 @@
+"""``bootleg serve``. Composes the settings from options and ``BOOTLEG_*`` variables, and runs uvicorn."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from bootleg_bundle import default_bundle_path, open_bundle
+from bootleg_bundle.images import ImageLimits
+from bootleg_service.settings import BatchSettings, CacheSettings, EngineSettings, RequestLimits, Settings
+
+EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--bundle", type=click.Path(path_type=Path, file_okay=False), envvar="BOOTLEG_BUNDLE", help="[default: the shipped one]"
+)
+@click.option("--host", default="127.0.0.1", envvar="BOOTLEG_HOST")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, envvar="BOOTLEG_PORT")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]), default="auto", envvar="BOOTLEG_DEVICE"
+)
+@click.option("--precision", default="fp32", envvar="BOOTLEG_PRECISION", help="One of the bundle's graphs.")
+@click.option(
+    "--threads", type=click.IntRange(0), default=0, envvar="BOOTLEG_THREADS", help="Of ONNX Runtime; 0: one per core."
+)
+@click.option("--max-batch", type=click.IntRange(1, 4096), default=8, envvar="BOOTLEG_MAX_BATCH", help="Images.")
+@click.option("--decode-threads", type=click.IntRange(1, 256), default=2, envvar="BOOTLEG_DECODE_THREADS")
+@click.option("--redis-url", envvar="BOOTLEG_REDIS_URL", help="Share the cache through Redis.")
+@click.option(
+    "--cache-bytes", type=click.IntRange(0), default=64 * 2**20, envvar="BOOTLEG_CACHE_BYTES", help="In-process cache."
+)
+@click.option(
+    "--max-image-bytes", type=click.IntRange(1), default=10 * 2**20, envvar="BOOTLEG_MAX_IMAGE_BYTES", help="Encoded."
+)
+@click.option("--max-image-pixels", type=click.IntRange(1), default=50_000_000, envvar="BOOTLEG_MAX_IMAGE_PIXELS")
+@click.option("--drain-seconds", type=click.IntRange(1), default=20, envvar="BOOTLEG_DRAIN_SECONDS")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning"]), default="info", envvar="BOOTLEG_LOG_LEVEL"
+)
+def serve(
+    *,
+    bundle: Path | None,
+    host: str,
+    port: int,
+    device: str,
+    precision: str,
+    threads: int,
+    max_batch: int,
+    decode_threads: int,
+    redis_url: str | None,
+    cache_bytes: int,
+    max_image_bytes: int,
+    max_image_pixels: int,
+    drain_seconds: int,
+    log_level: str,
+) -> None:
+    """Serve a bundle over HTTP."""
+    import uvicorn
+
+    from bootleg_service.app import create_app
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = Settings(
+        limits=RequestLimits(image=ImageLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels)),
+        batch=BatchSettings(max_batch=max_batch),
+        cache=CacheSettings(memory_bytes=cache_bytes, redis_url=redis_url),
+        engine=EngineSettings.model_validate({"device": device, "precision": precision, "threads": threads}),
+        decode_threads=decode_threads,
+    )
+    app = create_app(open_bundle(bundle or default_bundle_path()), settings)
+    click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
+    uvicorn.run(
+        app, host=host, port=port, log_level=log_level, access_log=False, timeout_graceful_shutdown=drain_seconds,
+        server_header=False,
+    )
+
+
+def curl_line(host: str, port: int) -> str:
+    """A command that embeds the example photograph."""
+    shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  # compared, not bound
+    try:
+        path = EXAMPLE_IMAGE.relative_to(Path.cwd())
+    except ValueError:
+        path = EXAMPLE_IMAGE
+    return f"curl -s --data-binary @{path} http://{shown}:{port}/v1/images/embeddings"

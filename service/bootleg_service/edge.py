@@ -1,0 +1,128 @@
+"""The outermost layer: request ids, standard headers, error envelopes, and one outcome for each request."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from bootleg_bundle.errors import BootlegError
+from bootleg_service.answers import JSON, to_json
+from bootleg_service.errors import STATUS, RequestError, ServiceError
+from bootleg_service.pipeline import ImageFailure
+from bootleg_service.state import SPACE_HEADER
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from bootleg_service.metrics import Metrics
+
+log = logging.getLogger("bootleg.edge")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CLIENT_CLOSED = "client_closed"
+
+
+class Edge:
+    """ASGI middleware; pure, so that a request costs no extra task."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, space: str) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._space = space
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        scope["state"]["request_id"] = request_id
+        scope["state"]["outcome"] = CLIENT_CLOSED
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if message["status"] < 400:
+                    scope["state"]["outcome"] = "ok"
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers[SPACE_HEADER] = self._space
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Cache-Control"] = "no-store"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, scope["state"]["outcome"]).inc()
+            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - begun)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error in the one envelope."""
+    app.add_exception_handler(BootlegError, _ours)
+    app.add_exception_handler(ImageFailure, _image_failure)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BootlegError)
+    return error_response(request, error)
+
+
+async def _image_failure(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ImageFailure)
+    return error_response(request, error.error, param=f"images[{error.index}]")
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = str(first["loc"][-1])
+    return error_response(request, RequestError(f"{field}: {first['msg']}", param=field))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    message = {404: "no such route; see /docs", 405: "this route does not take that method"}.get(
+        error.status_code, "the request cannot be read"
+    )
+    return _envelope(request, error.status_code, code, message)
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    log.error("request %s failed", request.state.request_id, exc_info=error)
+    return _envelope(request, 500, "internal_error", "an internal error; the server's log has the request id")
+
+
+def error_response(request: Request, error: BootlegError, *, param: str | None = None) -> Response:
+    """The envelope and the status of one of our errors."""
+    response = _envelope(
+        request, STATUS.get(error.code, 500), error.code, error.message, getattr(error, "param", None) or param
+    )
+    if isinstance(error, ServiceError) and error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return response
+
+
+def _envelope(request: Request, status: int, code: str, message: str, param: str | None = None) -> Response:
+    request.state.outcome = code
+    request_id = request.state.request_id
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code, "request_id": request_id}}
+    return Response(to_json(body), status_code=status, media_type=JSON)

@@ -1,0 +1,196 @@
+"""The model on its device: opening it, proving it is what was asked for, and running batches.
+
+One thread owns an engine (the batcher's); nothing else calls :meth:`Engine.run`. ONNX Runtime falls
+back to the CPU with no more than a log line, so what it reports after loading is compared with what
+was asked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bootleg_service.errors import StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bootleg_bundle import Bundle
+    from bootleg_service.settings import EngineSettings
+
+log = logging.getLogger("bootleg.engine")
+
+OUTPUTS: Final = ("embedding", "patch_tokens", "layers")
+PROVIDERS: Final = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+GOLDEN_RELATIVE_ERROR: Final = {"fp32": 1e-4, "fp16": 1e-2}
+RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
+
+
+class Engine:
+    """One loaded encoder graph.
+
+    Attributes:
+        device: where it runs: ``cpu``, ``cuda`` or ``tensorrt``.
+        precision: of its graph.
+    """
+
+    def __init__(self, bundle: Bundle, device: str, precision: str, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads would take the cores that decode needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.device = device
+        self.precision = precision
+        self._bundle = bundle
+        self._session = ort.InferenceSession(
+            bundle.graph(precision).read_bytes(), options, providers=_provider_list(device, bundle)
+        )
+        self.providers: list[str] = self._session.get_providers()
+
+    def run(self, pixels: NDArray[np.uint8], outputs: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """Encode a batch.
+
+        Args:
+            pixels: uint8 ``[n, H, W, 3]``.
+            outputs: names among ``OUTPUTS``.
+
+        Returns:
+            float32 arrays by name, first axis ``n``.
+        """
+        names = sorted(outputs)
+        return dict(zip(names, self._session.run(names, {"pixels": pixels}), strict=True))
+
+    def warm_up(self, batches: Iterable[int]) -> None:
+        """Run each batch size twice: allocators and kernels settle on the second run."""
+        spec = self._bundle.manifest.preprocess
+        for batch in batches:
+            for _ in range(2):
+                self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), OUTPUTS)
+
+    def check_golden(self) -> float:
+        """Run the bundle's golden images and compare.
+
+        Returns:
+            The largest relative error over the outputs.
+
+        Raises:
+            StartupError: it exceeds what the precision allows.
+        """
+        with np.load(self._bundle.file(self._bundle.manifest.golden), allow_pickle=False) as golden:
+            actual = self.run(golden["pixels"], OUTPUTS)
+            errors = [
+                float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in OUTPUTS
+            ]
+        worst = max(errors)
+        allowed = GOLDEN_RELATIVE_ERROR.get(self.precision, 1e-1)
+        if not worst <= allowed:
+            raise StartupError(
+                f"the model's golden check failed on {self.device}: relative error {worst:.1e}, allowed {allowed:.0e}"
+            )
+        return worst
+
+
+def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
+    """Load a bundle's graph on the device asked for.
+
+    ``auto`` tries CUDA, then the CPU, and says which it took. A device asked for by name is had, or
+    the start fails.
+
+    Raises:
+        StartupError: the device or the precision cannot be had, or two runtimes are installed over each other.
+    """
+    _one_runtime()
+    if settings.precision not in bundle.manifest.graphs:
+        have = ", ".join(sorted(bundle.manifest.graphs))
+        raise StartupError(f"precision = {settings.precision!r}: the bundle {bundle.manifest.name} has {have}")
+    if settings.device != "auto":
+        return _open_exactly(bundle, settings.device, settings)
+    if _cuda_driver_loads():
+        try:
+            return _open_exactly(bundle, "cuda", settings)
+        except StartupError as error:
+            log.warning("device auto: CUDA cannot be used (%s); falling back to the CPU", error.message)
+    return _open_exactly(bundle, "cpu", settings)
+
+
+def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engine:
+    import onnxruntime as ort
+
+    wanted = PROVIDERS[device]
+    if wanted not in ort.get_available_providers():
+        raise StartupError(
+            f"device = {device!r}: the installed ONNX Runtime has no {wanted}; "
+            "install it with: pip install 'bootleg-vision[gpu]'"
+        )
+    if device != "cpu" and not _cuda_driver_loads():  # before touching TensorRT, which can crash without a driver
+        raise StartupError(f"device = {device!r}: no CUDA driver (libcuda.so.1) can be loaded on this machine")
+    engine = Engine(bundle, device, settings.precision, settings.threads)
+    if engine.providers[0] != wanted:
+        raise StartupError(f"device = {device!r}: ONNX Runtime loaded {engine.providers[0]} instead of {wanted}")
+    return engine
+
+
+def _provider_list(device: str, bundle: Bundle) -> list[str | tuple[str, dict[str, str]]]:
+    if device == "cpu":
+        return [PROVIDERS["cpu"]]
+    cuda: tuple[str, dict[str, str]] = (PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested"})
+    if device == "cuda":
+        return [cuda, PROVIDERS["cpu"]]
+    # ONNX Runtime keys engines by graph structure, not by weights: the bundle's hash names the directory.
+    folder = _engine_cache(bundle)
+    tensorrt = {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(folder),
+    }
+    return [(PROVIDERS["tensorrt"], tensorrt), cuda, PROVIDERS["cpu"]]
+
+
+def _engine_cache(bundle: Bundle) -> Path:
+    from pathlib import Path
+
+    folder = Path.home() / ".cache" / "bootleg-vision" / "engines" / bundle.sha256
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _cuda_driver_loads() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _one_runtime() -> None:
+    present = []
+    for name in RUNTIMES:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        present.append(name)
+    if len(present) > 1:
+        raise StartupError(
+            f"{' and '.join(present)} are both installed and overwrite each other; uninstall both, then install one "
+            "with: pip install 'bootleg-vision[cpu]' or 'bootleg-vision[gpu]'"
+        )
+    if not present:
+        raise StartupError("ONNX Runtime is not installed; install it with: pip install 'bootleg-vision[cpu]'")

@@ -1,0 +1,155 @@
+"""From encoded images to answers: cache, single flight, decode, batch. What every route calls.
+
+The path of a request: route -> Pipeline.answer -> DecodePool.decode -> Batcher.submit -> Engine.run.
+Two queues: the decode pool's and the batcher's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bootleg_bundle.errors import BootlegError
+from bootleg_service.cache_value import CacheKey, cache_key
+from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bootleg_bundle import Bundle
+    from bootleg_service.batcher import Batcher
+    from bootleg_service.cache import Cache
+    from bootleg_service.decode_pool import DecodePool
+    from bootleg_service.metrics import Metrics
+
+log = logging.getLogger("bootleg.pipeline")
+
+STORED_DTYPE = {"embedding": np.dtype(np.float32), "patch_tokens": np.dtype(np.float16), "layers": np.dtype(np.float32)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image's result; ``hit`` says that it came from the cache."""
+
+    value: NDArray[np.floating]
+    hit: bool
+
+
+class ImageFailure(Exception):  # noqa: N818  # carries an error of ours to the error handler
+    """One image of a request failed.
+
+    Attributes:
+        error: what was wrong with it.
+        index: its place in the request.
+    """
+
+    def __init__(self, error: BootlegError, index: int) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.index = index
+
+
+class _Flight:
+    """One computation and the number of requests that wait for it."""
+
+    def __init__(self, task: asyncio.Task[NDArray[np.floating]]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+class Pipeline:
+    """Answers images; equal images in flight at the same time are computed once."""
+
+    def __init__(
+        self, bundle: Bundle, cache: Cache, decode: DecodePool, batcher: Batcher, metrics: Metrics, *, seconds: float
+    ) -> None:
+        self._bundle = bundle
+        self._preprocess_hash = bundle.manifest.preprocess.hash
+        self._cache = cache
+        self._decode = decode
+        self._batcher = batcher
+        self._metrics = metrics
+        self._seconds = seconds
+        self._flights: dict[bytes, _Flight] = {}
+        self._stores: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    async def answer(self, images: Sequence[bytes], output: str) -> list[Answer]:
+        """Compute one output for several encoded images.
+
+        Args:
+            images: encoded files.
+            output: ``embedding``, ``patch_tokens`` or ``layers``.
+
+        Returns:
+            Answers in the order of the images.
+
+        Raises:
+            ImageFailure: the first image that failed; the others were computed and kept all the same.
+            DeadlineError: the answer was not ready in time.
+            UnavailableError: the service is shutting down.
+        """
+        if self.draining:
+            raise UnavailableError("the service is shutting down", retry_after=1)
+        manifest = self._bundle.manifest
+        keys = [
+            cache_key(manifest.embedding_space, self._bundle.sha256, self._preprocess_hash, output, data)
+            for data in images
+        ]
+        try:
+            async with asyncio.timeout(self._seconds):
+                found = await self._cache.get(keys)
+                missing = [i for i, value in enumerate(found) if value is None]
+                computed = await asyncio.gather(
+                    *(self._compute_once(keys[i], images[i], output) for i in missing), return_exceptions=True
+                )
+        except TimeoutError:
+            raise DeadlineError(f"the answer was not ready within {self._seconds:g} s", retry_after=1) from None
+        self._metrics.images.labels("cache").inc(len(images) - len(missing))
+        answers = [Answer(value, hit=True) if value is not None else None for value in found]
+        for i, result in zip(missing, computed, strict=True):
+            if isinstance(result, BootlegError):
+                raise ImageFailure(result, i)
+            if isinstance(result, BaseException):
+                raise result
+            answers[i] = Answer(result, hit=False)
+        return [answer for answer in answers if answer is not None]
+
+    async def close(self) -> None:
+        """Finish what is in flight and what is being stored."""
+        self.draining = True
+        tasks: list[asyncio.Task[Any]] = [flight.task for flight in self._flights.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._stores, return_exceptions=True)
+
+    async def _compute_once(self, key: CacheKey, data: bytes, output: str) -> NDArray[np.floating]:
+        """Join the computation of an equal image, or begin it; leaving cancels it only for the last to leave."""
+        flight = self._flights.get(key.digest)
+        if flight is None:
+            flight = self._flights[key.digest] = _Flight(asyncio.create_task(self._compute(key, data, output)))
+            flight.task.add_done_callback(lambda _: self._flights.pop(key.digest, None))
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                flight.task.cancel()
+                self._flights.pop(key.digest, None)
+
+    async def _compute(self, key: CacheKey, data: bytes, output: str) -> NDArray[np.floating]:
+        pixels = await self._decode.decode(data)
+        value = (await self._batcher.submit(pixels, output)).astype(STORED_DTYPE[output], copy=False)
+        if not np.isfinite(value).all():  # float16 overflow
+            raise EngineError("the model's answer for this image does not fit float16")
+        self._metrics.images.labels("model").inc()
+        store = asyncio.create_task(self._cache.put(key, value))
+        self._stores.add(store)
+        store.add_done_callback(self._stores.discard)
+        return value

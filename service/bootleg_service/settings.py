@@ -1,0 +1,71 @@
+"""What an operator may set: one frozen object per concern, composed once by the command line.
+
+Nothing below the entry point reads the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bootleg_bundle.images import ImageLimits
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestLimits(_Settings):
+    """What one request may cost."""
+
+    image: ImageLimits = ImageLimits()
+    max_images: Count = Field(32, description="images in one request")
+    max_body_bytes: Count = Field(64 * 2**20, description="body of a request with several images")
+    receive_seconds: Seconds = Field(10.0, description="from the first byte of the body to its last")
+    request_seconds: Seconds = Field(10.0, description="from the body's last byte to the answer")
+
+
+class BatchSettings(_Settings):
+    """How requests are merged into batches."""
+
+    max_batch: Count = Field(8, description="images of one forward pass")
+    max_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.004, description="longest wait for images that are still being decoded, when the device is free"
+    )
+    max_queue_items: Count = Field(512, description="decoded images waiting for the device")
+    max_queue_bytes: Count = Field(256 * 2**20, description="their pixels")
+
+
+class CacheSettings(_Settings):
+    """Where results are kept. Redis, when set, takes the place of the in-process cache."""
+
+    memory_bytes: int = Field(64 * 2**20, ge=0, description="in-process cache; 0 turns it off")
+    redis_url: str | None = None
+    redis_get_seconds: Seconds = Field(0.05, description="deadline of one look-up")
+    redis_set_seconds: Seconds = Field(0.2, description="deadline of one store")
+    redis_ttl_seconds: Seconds = Field(7 * 86_400.0, description="expiry, shortened at random by up to a tenth")
+    breaker_failures: Count = Field(3, description="failures in a row that stop all Redis calls for a while")
+    breaker_seconds: Seconds = 5.0
+
+
+class EngineSettings(_Settings):
+    """Where the model runs."""
+
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    precision: str = "fp32"
+    threads: int = Field(0, ge=0, description="ONNX Runtime's own threads; 0: one per core")
+
+
+class Settings(_Settings):
+    """All of them."""
+
+    limits: RequestLimits = RequestLimits()
+    batch: BatchSettings = BatchSettings()
+    cache: CacheSettings = CacheSettings()
+    engine: EngineSettings = EngineSettings()
+    decode_threads: Count = 2
+    max_decodes: Count = Field(512, description="images waiting for a decode thread")

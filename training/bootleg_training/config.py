@@ -1,0 +1,176 @@
+"""Settings of a pretraining run: frozen, validated, composed once by the command line.
+
+Defaults are those of the method's reference configuration; a value of ``None`` means "derive it",
+and :meth:`RunConfig.resolved` returns the same settings with nothing left to derive.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderConfig(_Settings):
+    """A plain pre-norm ViT (Dosovitskiy et al., 2021) with fixed 2-D sin-cos positions."""
+
+    image_size: Count = Field(224, description="input side in pixels")
+    patch_size: Count = Field(16, description="patch side in pixels")
+    width: Count = 384
+    depth: Count = 12
+    heads: Count = 6
+    cls_token: bool = True
+    registers: int = Field(4, ge=0, description="extra global tokens beside CLS")
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        if self.width % 4 or self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of 4 and of heads ({self.heads})")
+        return self
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def patches(self) -> int:
+        """Patch tokens of a whole image, N."""
+        return self.grid**2
+
+    @property
+    def global_tokens(self) -> int:
+        """CLS and registers, G."""
+        return int(self.cls_token) + self.registers
+
+
+class PredictorConfig(_Settings):
+    """The predictor's ViT; by default 10/12 of the encoder's depth and half its width."""
+
+    width: Count | None = None
+    depth: Count | None = None
+    heads: Count | None = None
+    joint: bool = Field(
+        default=False,
+        description="one pass over all rectangles: about half the predictor's cost, but rectangles see each other",
+    )
+
+
+class MaskConfig(_Settings):
+    """What is hidden from the student; see :mod:`bootleg_training.masking`."""
+
+    sampler: Literal["uniform", "ijepa"] = "uniform"
+    rectangles: Count = Field(4, description="target rectangles per image, M")
+    scale: tuple[Share, Share] = Field((0.15, 0.20), description="rectangle area as a share of the patches")
+    aspect: tuple[float, float] = Field((0.75, 1.5), description="rectangle height / width")
+    visible: Share = Field(0.30, description="share of the patches that the student sees")
+    thinning: Literal["scan", "random"] = Field("scan", description="how free patches are cut to the visible share")
+
+
+class TargetConfig(_Settings):
+    """Which hidden layers of the teacher are predicted, and how they are normalised."""
+
+    layers: tuple[Count, ...] | None = Field(None, description="1-based blocks; None: first, 1/3, 2/3 and last")
+    normalise: Literal["layer", "instance", "none"] = Field(
+        "layer", description="per token over channels, per channel over an image's tokens, or not at all"
+    )
+    loss: Literal["mse", "smooth_l1", "l1"] = "mse"
+
+
+class OptimConfig(_Settings):
+    """AdamW, cosine schedule, EMA. Rates are linear in nothing: lr follows sqrt(batch_size / 2048)."""
+
+    base_lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate at batch size 2048")
+    final_lr: Annotated[float, Field(ge=0)] = 1e-6
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the run")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    final_weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="None: constant")
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: Annotated[float, Field(gt=0)] = Field(3.0, description="gradient norm")
+    ema_start: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="teacher momentum at step 0; None: a horizon of 1 % of the run, 0.996 at most"
+    )
+    ema_end: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class AugmentConfig(_Settings):
+    """Random resized crop and flip. One view serves student and teacher."""
+
+    scale: tuple[Share, Share] = (0.3, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+
+class RunConfig(_Settings):
+    """Everything that decides what a run computes."""
+
+    name: str = "bootleg"
+    encoder: EncoderConfig = EncoderConfig()
+    predictor: PredictorConfig = PredictorConfig()
+    mask: MaskConfig = MaskConfig()
+    target: TargetConfig = TargetConfig()
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentConfig = AugmentConfig()
+    images: Count = Field(1_000_000, description="images to see, repeats counted: the length of the run")
+    batch_size: Count = 256
+    seed: int = Field(0, ge=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    log_every: Count = Field(20, description="steps")
+    probe_every: Count = Field(1000, description="steps between k-NN checks, when the data has labels")
+    save_every: Count = Field(500, description="steps")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return math.ceil(self.images / self.batch_size)
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate after warm-up."""
+        return self.optim.base_lr * math.sqrt(self.batch_size / 2048)
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Self:
+        layers = self.target.layers
+        if layers is not None and (
+            not layers or max(layers) > self.encoder.depth or list(layers) != sorted(set(layers))
+        ):
+            raise ValueError(f"target.layers {layers}: use distinct, rising block numbers up to {self.encoder.depth}")
+        if self.mask.sampler == "uniform" and self.encoder.grid < 7:
+            raise ValueError(f"a grid of {self.encoder.grid} x {self.encoder.grid} is under 7 x 7: use smaller patches")
+        return self
+
+    def resolved(self) -> RunConfig:
+        """Return the settings with every derived value filled in."""
+        depth = self.encoder.depth
+        ema = self.optim.ema_start
+        predictor = {
+            "width": self.predictor.width or self.encoder.width // 2,
+            "depth": self.predictor.depth or max(2, round(10 * depth / 12)),
+            "heads": self.predictor.heads or self.encoder.heads,
+        }
+        return self.model_copy(
+            update={
+                "predictor": self.predictor.model_copy(update=predictor),
+                "target": self.target.model_copy(update={"layers": self.target.layers or default_layers(depth)}),
+                "optim": self.optim.model_copy(
+                    update={"ema_start": min(0.996, 1 - 100 / max(self.steps, 200)) if ema is None else ema}
+                ),
+            }
+        )
+
+
+def default_layers(depth: int) -> tuple[int, ...]:
+    """First, one third, two thirds and last: (1, 4, 8, 12) at depth 12."""
+    return tuple(sorted({1, round(depth / 3), round(2 * depth / 3), depth} - {0}))

@@ -1,0 +1,256 @@
+"""The pretraining loop: from a resolved configuration and a pack to a checkpoint. Two hops to the step.
+
+Everything random is a pure function of (seed, step), so an interrupted run resumes to the same
+weights, bit for bit on the CPU. SIGTERM and SIGINT save the state and leave with their own code.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bootleg_bundle.errors import DataError
+from bootleg_bundle.manifest import Probe, Provenance
+from bootleg_bundle.preprocess import PreprocessSpec
+from bootleg_training import checkpoint, provenance
+from bootleg_training.augment import crop_and_normalise, random_boxes
+from bootleg_training.features import mean_patch_features
+from bootleg_training.health import rank_me
+from bootleg_training.knn import knn_accuracy
+from bootleg_training.masking import sample_masks
+from bootleg_training.objective import Bootleg, Loss
+from bootleg_training.optimiser import build_optimiser, update
+from bootleg_training.order import sample_indices
+from bootleg_training.progress import meter
+from bootleg_training.schedule import rates
+from bootleg_training.state import Progress, load_state, save_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from bootleg_training.config import RunConfig
+    from bootleg_training.pack import Pack
+    from bootleg_training.progress import Meter
+    from bootleg_training.vit import Encoder
+
+INTERRUPTED = 75
+"""Exit code of a run that was asked to stop and saved its state (EX_TEMPFAIL): start it again to go on."""
+
+MAX_BAD_STEPS = 10
+MONITOR_IMAGES = 6000
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error: the state is saved
+    """The run was asked to stop and saved its state."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input, on the device."""
+
+    images_BHWC: Tensor
+    visible_BV: Tensor
+    rectangles_BMT: Tensor
+
+
+def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> Path:
+    """Pretrain and write ``out/checkpoint``; resume from ``out/state`` when there is one.
+
+    Args:
+        config: the run's settings.
+        pack: its images; labels, if any, are used for monitoring only.
+        out: run folder: ``config.json``, ``metrics.jsonl``, ``state/``, ``checkpoint/``.
+        device: where to compute.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT arrived; the state is saved.
+        DataError: the pack has fewer images than a batch.
+        CheckpointError: ``out`` belongs to other settings, or is finished.
+        FloatingPointError: too many non-finite steps in a row.
+    """
+    config = config.resolved()
+    if len(pack.images) < config.batch_size:
+        raise DataError(f"batch_size is {config.batch_size}, but the pack has {len(pack.images)} images only")
+    # ---- build -------------------------------------------------------------------------------------------------
+    torch.manual_seed(config.seed)
+    model = Bootleg(config).to(device)
+    untrained = Bootleg(config).student.to(device) if pack.labels is not None else None
+    optimiser = build_optimiser(model, config.optim)
+    spec = PreprocessSpec(height=config.encoder.image_size, width=config.encoder.image_size)
+    out.mkdir(parents=True, exist_ok=True)
+    progress = load_state(out / "state", model, optimiser, config) or Progress(0, 0.0, 0)
+    (out / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    stop = _StopOnSignal()
+    begun = time.monotonic() - progress.seconds
+    bad_steps = torch.zeros((), device=device)  # in a row
+    skipped = torch.full((), float(progress.skipped_steps), device=device)
+    # ---- steps -------------------------------------------------------------------------------------------------
+    with stop, meter("train", config.steps, done=progress.step) as shown, (out / "metrics.jsonl").open("a") as log:
+        if progress.step:
+            shown.say(f"resumed at step {progress.step}")
+        elif untrained is not None:
+            _monitor(untrained, pack, spec, config, 0, "random_init", log, shown)
+        for step in range(progress.step, config.steps):
+            now = rates(config, step)
+            batch = load_batch(config, pack, spec, step, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                loss: Loss = model(batch.images_BHWC, batch.visible_BV, batch.rectangles_BMT)
+            loss.total.backward()
+            norm, taken = update(optimiser, loss.total, now, config.optim.clip)
+            model.update_teacher(now.momentum, taken)
+            bad_steps = (bad_steps + 1) * (1 - taken)
+            skipped += 1 - taken
+            done = step + 1
+            if done % config.log_every == 0 or done == config.steps:
+                _check_bad_steps(bad_steps, step)
+                note = _log_step(log, done, loss, norm, now.lr, now.momentum, skipped, time.monotonic() - begun, config)
+                shown.update(done, note)
+            if pack.labels is not None and (done % config.probe_every == 0 or done == config.steps):
+                _monitor(model.teacher, pack, spec, config, done, "teacher", log, shown)
+            if done % config.save_every == 0 or done == config.steps or stop.asked:
+                progress = Progress(done, time.monotonic() - begun, int(skipped))
+                save_state(out / "state", model, optimiser, config, progress)
+            if stop.asked:
+                raise Interrupted(f"stopped after step {done} of {config.steps}; the state is saved in {out / 'state'}")
+    # ---- checkpoint --------------------------------------------------------------------------------------------
+    target = out / "checkpoint"
+    if not target.exists():
+        write_run_checkpoint(target, model, config, spec, pack, progress)
+    return target
+
+
+def load_batch(config: RunConfig, pack: Pack, spec: PreprocessSpec, step: int, device: torch.device) -> Batch:
+    """The batch of ``step``: a pure function of the configuration, the pack and the step."""
+    rng = np.random.Generator(np.random.Philox(key=[config.seed, step]))
+    size = config.batch_size
+    index = sample_indices(len(pack.images), config.seed, step * size, size)
+    images_BHWC = torch.from_numpy(pack.images[index]).to(device, non_blocking=True)
+    boxes, flips = random_boxes(config.augment, size, pack.side, pack.side, rng)
+    masks = sample_masks(config.mask, config.encoder.grid, size, rng)
+    return Batch(
+        crop_and_normalise(
+            images_BHWC, boxes, flips, spec.height, torch.tensor(spec.mean), torch.tensor(spec.std)
+        ),
+        torch.from_numpy(masks.visible).to(device),
+        torch.from_numpy(masks.rectangles).to(device),
+    )
+
+
+def write_run_checkpoint(
+    target: Path, model: Bootleg, config: RunConfig, spec: PreprocessSpec, pack: Pack, progress: Progress
+) -> None:
+    """Write the checkpoint of a run as it stands."""
+    weights = {
+        "encoder": dict(model.teacher.named_parameters()),
+        "student": dict(model.student.named_parameters()),
+        "predictor": dict(model.predictor.named_parameters()),
+    }
+    source = Provenance(
+        method="Bootleg (arXiv 2603.15553)",
+        dataset=pack.name,
+        dataset_fingerprint=pack.fingerprint,
+        steps=progress.step,
+        images_seen=progress.step * config.batch_size,
+        training_seconds=round(progress.seconds, 1),
+        hardware=provenance.hardware(),
+        commit=provenance.commit(),
+        checkpoint_sha256=checkpoint.weights_sha256(weights["encoder"]),
+        versions=provenance.versions(),
+    )
+    probes: tuple[Probe, ...] = ()
+    fields: dict[str, object] = {
+        "encoder": config.encoder,
+        "target_layers": config.target.layers,
+        "preprocess": spec,
+        "run": config,
+        "provenance": source,
+        "probes": probes,
+    }
+    checkpoint.write_checkpoint(target, weights, fields)
+
+
+def monitor_split(pack: Pack, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of a fixed bank and of the tenth of it that queries it, ``MONITOR_IMAGES`` in all at most."""
+    count = min(MONITOR_IMAGES, len(pack.images))
+    chosen = np.sort(sample_indices(len(pack.images), seed + 1, 0, count))
+    query = np.arange(count) % 10 == 0
+    return chosen[~query], chosen[query]
+
+
+def _monitor(
+    encoder: Encoder, pack: Pack, spec: PreprocessSpec, config: RunConfig, step: int, which: str, log, shown: Meter
+) -> None:
+    """k-NN accuracy and effective rank of the mean patch features: is it learning?"""
+    assert pack.labels is not None
+    bank, query = monitor_split(pack, config.seed)
+    features = [mean_patch_features(encoder, pack.images[i], spec, precision=config.precision) for i in (bank, query)]
+    labels = [torch.from_numpy(pack.labels[i]) for i in (bank, query)]
+    accuracy = knn_accuracy(features[0], labels[0], features[1], labels[1])
+    rank = rank_me(features[0])
+    record = {"step": step, "encoder": which, "knn": round(accuracy, 4), "rank_me": round(rank, 2)}
+    log.write(json.dumps(record) + "\n")
+    log.flush()
+    shown.say(f"step {step}: {which} k-NN {100 * accuracy:.1f} %, RankMe {rank:.1f}")
+
+
+def _log_step(log, done: int, loss: Loss, norm: Tensor, lr: float, momentum: float, skipped: Tensor, seconds: float, config: RunConfig) -> str:
+    q = len(loss.per_layer)
+    # One transfer for all the numbers: the only synchronisation between log points.
+    packed = torch.cat([loss.total.detach()[None], norm[None], skipped[None], loss.per_layer, loss.explained(), loss.target_std()])
+    values = [float(f"{value:.6g}") for value in packed.tolist()]
+    record = {
+        "step": done,
+        "images": done * config.batch_size,
+        "seconds": round(seconds, 2),
+        "loss": values[0],
+        "grad_norm": values[1],
+        "skipped_steps": int(values[2]),
+        "loss_per_layer": values[3 : 3 + q],
+        "explained_per_layer": values[3 + q : 3 + 2 * q],
+        "target_std_per_layer": values[3 + 2 * q :],
+        "lr": lr,
+        "momentum": momentum,
+    }
+    log.write(json.dumps(record) + "\n")
+    log.flush()
+    shares = " ".join(f"{100 * share:.0f}" for share in record["explained_per_layer"])
+    return f"loss {record['loss']:.3f}, explained % by layer: {shares}"
+
+
+def _check_bad_steps(bad_steps: Tensor, step: int) -> None:
+    if int(bad_steps) >= MAX_BAD_STEPS:
+        raise FloatingPointError(
+            f"{int(bad_steps)} steps in a row had a non-finite loss or gradient (last: step {step}); "
+            "the weights are those of the last good step. Lower optim.base_lr or use precision fp32"
+        )
+
+
+class _StopOnSignal:
+    """Turns the first SIGTERM or SIGINT into a flag; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.asked = True
+        signal.signal(number, self._previous[number])  # type: ignore[arg-type]
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]

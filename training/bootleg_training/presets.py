@@ -1,0 +1,46 @@
+"""Named starting points: encoder sizes and the settings that go with them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bootleg_training.config import AugmentConfig, EncoderConfig, OptimConfig, RunConfig
+
+_FULL_SCALE = OptimConfig(final_weight_decay=0.4, weight_decay=0.04, betas=(0.9, 0.999), ema_start=0.996)
+
+PRESETS: Final[dict[str, RunConfig]] = {
+    "cpu-smoke": RunConfig(
+        name="cpu-smoke",
+        encoder=EncoderConfig(image_size=32, patch_size=4, width=64, depth=6, heads=4, registers=0),
+        images=20_000,
+        batch_size=128,
+    ),
+    "nano": RunConfig(
+        name="nano",
+        encoder=EncoderConfig(image_size=32, patch_size=4, width=128, depth=6, heads=2, registers=0),
+        augment=AugmentConfig(scale=(0.5, 1.0)),
+        images=1_000_000,
+        batch_size=128,
+    ),
+    "tiny": RunConfig(
+        name="tiny",
+        encoder=EncoderConfig(image_size=64, patch_size=8, width=192, depth=12, heads=3, registers=2),
+        images=10_000_000,
+        batch_size=256,
+    ),
+    "small": RunConfig(name="small", images=128_000_000, batch_size=2048, optim=_FULL_SCALE),
+    "base": RunConfig(
+        name="base",
+        encoder=EncoderConfig(width=768, depth=12, heads=12),
+        images=128_000_000,
+        batch_size=2048,
+        optim=_FULL_SCALE,
+    ),
+    "large": RunConfig(
+        name="large",
+        encoder=EncoderConfig(width=1024, depth=24, heads=16),
+        images=128_000_000,
+        batch_size=2048,
+        optim=_FULL_SCALE,
+    ),
+}
