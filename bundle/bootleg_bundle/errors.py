@@ -19,7 +19,6 @@ taken from a file, a path of the server, or another library's exception.
     ├── ConfigError (ValueError)         invalid_config
     ├── DataError                        invalid_data           a data set that cannot be used
     ├── ParityError                      parity_failed          an export that does not equal its source
-    ├── MissingExtraError                missing_extra          names the line to install
     └── ServiceError                     internal_error         see bootleg_service.errors
 """
 
@@ -114,9 +113,3 @@ class ParityError(BootlegError):
     """An exported graph whose outputs differ from its source by more than the gate allows."""
 
     code = "parity_failed"
-
-
-class MissingExtraError(BootlegError):
-    """A command needs an optional set of packages that is not installed."""
-
-    code = "missing_extra"

@@ -145,7 +145,9 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint
 def _check_header(image: Image.Image, limits: ImageLimits) -> None:
     width, height = image.size
     if max(width, height) > limits.max_side:
-        raise ImageLimitError(f"the image is {width} x {height} pixels; the longest side allowed is {limits.max_side:,}")
+        raise ImageLimitError(
+            f"the image is {width} x {height} pixels; the longest side allowed is {limits.max_side:,}"
+        )
     if width * height > limits.max_pixels:
         raise ImageLimitError(
             f"the image is {width} x {height} = {width * height:,} pixels; the limit is {limits.max_pixels:,}"
@@ -158,7 +160,7 @@ def _check_header(image: Image.Image, limits: ImageLimits) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:
+    except Exception:  # noqa: BLE001
         return 1  # malformed metadata never fails a decodable image
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,7 +20,7 @@ from bootleg_bundle.preprocess import PreprocessSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
 
@@ -187,7 +187,7 @@ def embedding_space_id(weights_sha256: str, preprocess: PreprocessSpec, pooling:
     Returns:
         ``"es1-"`` and 32 hexadecimal digits.
     """
-    digest = hashlib.sha256("\n".join(["embedding-space-1", weights_sha256, preprocess.hash, pooling]).encode())
+    digest = hashlib.sha256(f"embedding-space-1\n{weights_sha256}\n{preprocess.hash}\n{pooling}".encode())
     return f"es1-{digest.hexdigest()[:32]}"
 
 

@@ -25,7 +25,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
     "prepare": Command(
-        "bootleg_training.cli:prepare", "training", "Decode and resize a folder of images once, for training and probes."
+        "bootleg_training.cli:prepare",
+        "training",
+        "Decode and resize a folder of images once, for training and probes.",
     ),
     "probe": Command(
         "bootleg_training.cli:probe",
@@ -37,6 +39,8 @@ COMMANDS = {
     "verify": Command("bootleg_export.cli:verify", "export,cpu", "Check a bundle: hashes, parity and golden outputs."),
 }
 
+_ASKED = "bootleg_cli.asked"
+
 OURS = ("bootleg_bundle", "bootleg_cli", "bootleg_export", "bootleg_service", "bootleg_training")
 
 
@@ -47,21 +51,14 @@ class LazyGroup(click.Group):
         """Names, sorted."""
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
+        ctx.meta[_ASKED] = cmd_name
         module, _, attribute = entry.target.partition(":")
-        try:
-            command: click.Command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.split(".")[0] in OURS:
-                raise
-            raise click.ClickException(
-                f"`bootleg {cmd_name}` needs {error.name}; install it with: "
-                f"pip install 'bootleg-vision[{entry.extra}]'"
-            ) from None
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -70,11 +67,17 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in sorted(COMMANDS)])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; our own errors become one line and exit code 2."""
+        """Run a command; our own errors and a missing extra become one line and exit code 2."""
         try:
             return super().invoke(ctx)
         except BootlegError as error:
             raise _Refused(error.message) from error
+        except ModuleNotFoundError as error:
+            asked = ctx.meta.get(_ASKED)
+            if asked is None or error.name is None or error.name.split(".")[0] in OURS:
+                raise
+            line = f"pip install 'bootleg-vision[{COMMANDS[asked].extra}]'"
+            raise _Refused(f"`bootleg {asked}` needs the package {error.name}; install it with: {line}") from error
 
 
 class _Refused(click.ClickException):

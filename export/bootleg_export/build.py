@@ -17,6 +17,7 @@ from bootleg_bundle.manifest import (
     Graph,
     Outputs,
     embedding_space_id,
+    open_bundle,
     write_bundle,
 )
 from bootleg_export.card import model_card
@@ -65,8 +66,6 @@ def build_bundle(checkpoint: Path, out: Path, *, name: str, images: NDArray[np.u
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    from bootleg_bundle.manifest import open_bundle
-
     return open_bundle(out)
 
 
@@ -94,7 +93,7 @@ def _fill(
                 f"{row.cosine_min:.7f}; allowed {GATES['fp32'].relative_frobenius:.0e} and {GATES['fp32'].cosine_min}"
             )
     golden = natural_noise(GOLDEN_IMAGES, spec.height, spec.width, seed=1)
-    np.savez(folder / GOLDEN_NAME, allow_pickle=False, pixels=golden, **reference_outputs(graph, golden))  # type: ignore[arg-type]
+    np.savez(folder / GOLDEN_NAME, allow_pickle=False, pixels=golden, **reference_outputs(graph, golden))
 
     weights = weights_sha256(dict(encoder.named_parameters()))
     parameters = sum(p.numel() for p in encoder.parameters())

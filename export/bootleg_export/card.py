@@ -27,8 +27,10 @@ def model_card(fields: Mapping[str, Any]) -> str:
         "",
         "| | |",
         "| --- | --- |",
-        f"| encoder | {shape.name}: width {shape.width}, {shape.depth} blocks, {shape.heads} heads, "
-        f"patch {shape.patch_size}, {shape.registers} registers, {shape.parameters / 1e6:.1f} M parameters |",
+        (
+            f"| encoder | {shape.name}: width {shape.width}, {shape.depth} blocks, {shape.heads} heads, "
+            f"patch {shape.patch_size}, {shape.registers} registers, {shape.parameters / 1e6:.1f} M parameters |"
+        ),
         f"| input | {spec.width} x {spec.height} RGB; centre square, {spec.resample} |",
         f"| embedding | {outputs.dim} numbers; mean patch token after the final norm, not normalised |",
         f"| patch tokens | {outputs.grid[0]} x {outputs.grid[1]} x {outputs.dim} |",
@@ -37,15 +39,20 @@ def model_card(fields: Mapping[str, Any]) -> str:
         "",
         "## Training",
         "",
-        f"{source.images_seen:,} images seen ({source.steps:,} steps) of {source.dataset}, in {hours:.2f} hours on "
-        f"{source.hardware}. Data fingerprint `{source.dataset_fingerprint[:16]}`, commit `{source.commit}`.",
+        (
+            f"{source.images_seen:,} images seen ({source.steps:,} steps) of {source.dataset}, in {hours:.2f} hours on "
+            f"{source.hardware}. Data fingerprint `{source.dataset_fingerprint[:16]}`, commit `{source.commit}`."
+        ),
         "",
         "## Probes",
         "",
     ]
     if probes:
         lines += ["Frozen features; the twin is the same encoder before any training.", ""]
-        lines += ["| probe | data | metric | value | untrained twin | protocol |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            "| probe | data | metric | value | untrained twin | protocol |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         lines += [
             f"| {p.probe} | {p.dataset} | {p.metric} | {p.value:.3f} | "
             f"{'' if p.random_init is None else f'{p.random_init:.3f}'} | {p.detail} |"
@@ -54,7 +61,10 @@ def model_card(fields: Mapping[str, Any]) -> str:
     else:
         lines += ["None were run."]
     lines += ["", "## Parity with PyTorch in float32", ""]
-    lines += ["| precision | output | images | relative Frobenius | smallest cosine |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "| precision | output | images | relative Frobenius | smallest cosine |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     lines += [
         f"| {p.precision} | {p.output} | {p.images} | {p.relative_frobenius:.1e} | {p.cosine_min:.7f} |" for p in parity
     ]
@@ -62,8 +72,10 @@ def model_card(fields: Mapping[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        f"Features are those of {source.dataset} at {spec.width} x {spec.height} pixels: small objects and fine "
-        "texture in large photographs are lost. Not evaluated for bias; do not use it to decide about people.",
+        (
+            f"Features are those of {source.dataset} at {spec.width} x {spec.height} pixels: small objects and fine "
+            "texture in large photographs are lost. Not evaluated for bias; do not use it to decide about people."
+        ),
         "",
     ]
     return "\n".join(lines)

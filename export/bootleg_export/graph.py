@@ -43,4 +43,4 @@ class ServingGraph(nn.Module):
         tokens_BND: Tensor = encoded.patches
         grid = self.encoder.config.grid
         layers_BQD = torch.stack([tap_BND.mean(dim=1) for tap_BND in encoded.taps], dim=1)
-        return tokens_BND.mean(dim=1), tokens_BND.unflatten(1, (grid, grid)), layers_BQD
+        return tokens_BND.mean(dim=1), tokens_BND.reshape(-1, grid, grid, tokens_BND.shape[2]), layers_BQD

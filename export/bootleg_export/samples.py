@@ -24,4 +24,5 @@ def natural_noise(count: int, height: int, width: int, *, seed: int = 0) -> NDAr
     mix = np.array([[1.0, 0.5, 0.2], [1.0, 0.0, -0.4], [1.0, -0.5, 0.2]])  # channels of photographs correlate
     colour = np.einsum("rc,nchw->nhwr", mix, pink)
     low, high = np.quantile(colour, [0.01, 0.99], axis=(1, 2, 3), keepdims=True)
-    return ((colour - low) / (high - low) * 255).clip(0, 255).round().astype(np.uint8)
+    stretched: NDArray[np.uint8] = ((colour - low) / (high - low) * 255).clip(0, 255).round().astype(np.uint8)
+    return stretched

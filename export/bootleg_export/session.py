@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime as ort
 
 from bootleg_export.graph import INPUT, OUTPUTS
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def run_graph(path: Path, pixels: NDArray[np.uint8], batches: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
     """Outputs for ``pixels`` ``[n, H, W, 3]``, computed in batches of the given sizes in turn."""
-    import onnxruntime as ort
-
     session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     parts: list[list[NDArray[np.float32]]] = []
     start, turn = 0, 0

@@ -67,6 +67,4 @@ def _batch_invariance(bundle: Bundle, precision: str) -> Check:
         for row in measure(precision, alone, run_graph(bundle.graph(precision), pixels, (batch,)))
     )
     gate = GATES[precision].relative_frobenius
-    return Check(
-        f"{precision} batch invariance", worst <= gate, f"1 against 8 and 32: {worst:.1e} (<= {gate:.0e})"
-    )
+    return Check(f"{precision} batch invariance", worst <= gate, f"1 against 8 and 32: {worst:.1e} (<= {gate:.0e})")

@@ -111,7 +111,7 @@ def stack(values: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
 
 def base64_floats(array: NDArray[np.floating]) -> str:
     """Little-endian numbers in base64: what the OpenAI clients decode."""
-    return base64.b64encode(np.ascontiguousarray(array)).decode("ascii")
+    return base64.b64encode(np.ascontiguousarray(array).data).decode("ascii")
 
 
 def to_json(value: Any) -> bytes:

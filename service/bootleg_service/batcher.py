@@ -23,7 +23,7 @@ import numpy as np
 from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from bootleg_service.settings import BatchSettings
 
 log = logging.getLogger("bootleg.batcher")
-
-Run = "Callable[[NDArray[np.uint8], Iterable[str]], dict[str, NDArray[np.float32]]]"
 
 
 @dataclass(eq=False)

@@ -15,7 +15,7 @@ from bootleg_bundle.images import MEDIA_TYPES, sniff
 from bootleg_service.errors import BodyTooLargeError, ImageUrlError, MediaTypeError, ReceiveTimeoutError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
 
@@ -39,7 +39,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> AsyncIterator[bytes]:
+async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> AsyncGenerator[bytes, None]:
     """Yield a body's chunks under a limit on bytes and an absolute deadline.
 
     Raises:
@@ -94,7 +94,9 @@ def decode_base64(text: str, limits: RequestLimits, param: str) -> bytes:
     """
     scheme = text[:16].lower()
     if scheme.startswith(("http:", "https:", "ftp:", "file:", "s3:", "gs:")):
-        raise ImageUrlError(f"{param}: images are not fetched from URLs; send the bytes, as base64 or a data URI", param=param)
+        raise ImageUrlError(
+            f"{param}: images are not fetched from URLs; send the bytes, as base64 or a data URI", param=param
+        )
     media_type = ""
     if scheme.startswith("data:"):
         head, comma, text = text.partition(",")

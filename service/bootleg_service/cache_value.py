@@ -1,7 +1,7 @@
 """Cache keys, and the bytes of a cached result. No pickle; anything unexpected reads as a miss.
 
-    key     bootleg:1:<space, 12 digits>:<SHA-256 of everything that decides the answer>
-    value   magic | dtype | dimensions | shape | digest of the key | payload | CRC-32 of all before
+key     bootleg:1:<space, 12 digits>:<SHA-256 of everything that decides the answer>
+value   magic | dtype | dimensions | shape | digest of the key | payload | CRC-32 of all before
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 _MAGIC: Final = b"BLV1"
-_DTYPES: Final = {b"f4": np.dtype("<f4"), b"f2": np.dtype("<f2")}
+_DTYPES: Final[dict[bytes, np.dtype[np.floating]]] = {b"f4": np.dtype("<f4"), b"f2": np.dtype("<f2")}
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -58,11 +58,12 @@ def unpack(key: CacheKey, data: bytes) -> NDArray[np.floating] | None:
         body, (checksum,) = data[:-4], struct.unpack("<I", data[-4:])
         if zlib.crc32(body) != checksum or body[:4] != _MAGIC:
             return None
-        dtype, dimensions = _DTYPES[body[4:6]], body[6]
+        dtype, dimensions = _DTYPES[bytes(body[4:6])], body[6]
         payload = 7 + 4 * dimensions
         shape = struct.unpack(f"<{dimensions}I", body[7:payload])
         if body[payload : payload + 32] != key.digest:
             return None
-        return np.frombuffer(body, dtype, offset=payload + 32).reshape(shape)
+        array: NDArray[np.floating] = np.frombuffer(body, dtype, offset=payload + 32).reshape(shape)
     except (struct.error, KeyError, IndexError, ValueError):
         return None
+    return array

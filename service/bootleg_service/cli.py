@@ -16,7 +16,10 @@ EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
 
 @click.command(context_settings={"show_default": True})
 @click.option(
-    "--bundle", type=click.Path(path_type=Path, file_okay=False), envvar="BOOTLEG_BUNDLE", help="[default: the shipped one]"
+    "--bundle",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="BOOTLEG_BUNDLE",
+    help="[default: the shipped one]",
 )
 @click.option("--host", default="127.0.0.1", envvar="BOOTLEG_HOST")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, envvar="BOOTLEG_PORT")
@@ -41,7 +44,7 @@ EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning"]), default="info", envvar="BOOTLEG_LOG_LEVEL"
 )
-def serve(
+def serve(  # noqa: PLR0913  # one argument an option
     *,
     bundle: Path | None,
     host: str,
@@ -74,7 +77,12 @@ def serve(
     app = create_app(open_bundle(bundle or default_bundle_path()), settings)
     click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
     uvicorn.run(
-        app, host=host, port=port, log_level=log_level, access_log=False, timeout_graceful_shutdown=drain_seconds,
+        app,
+        host=host,
+        port=port,
+        log_level=log_level,
+        access_log=False,
+        timeout_graceful_shutdown=drain_seconds,
         server_header=False,
     )
 

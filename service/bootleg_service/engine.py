@@ -11,15 +11,16 @@ import ctypes
 import importlib.metadata
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import onnxruntime as ort
 
 from bootleg_service.errors import StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -47,8 +48,6 @@ class Engine:
     """
 
     def __init__(self, bundle: Bundle, device: str, precision: str, threads: int) -> None:
-        import onnxruntime as ort
-
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         options.inter_op_num_threads = 1
@@ -130,8 +129,6 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
 
 
 def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engine:
-    import onnxruntime as ort
-
     wanted = PROVIDERS[device]
     if wanted not in ort.get_available_providers():
         raise StartupError(
@@ -164,8 +161,6 @@ def _provider_list(device: str, bundle: Bundle) -> list[str | tuple[str, dict[st
 
 
 def _engine_cache(bundle: Bundle) -> Path:
-    from pathlib import Path
-
     folder = Path.home() / ".cache" / "bootleg-vision" / "engines" / bundle.sha256
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -180,17 +175,10 @@ def _cuda_driver_loads() -> bool:
 
 
 def _one_runtime() -> None:
-    present = []
-    for name in RUNTIMES:
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        present.append(name)
+    installed = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
+    present = [name for name in RUNTIMES if name in installed]
     if len(present) > 1:
         raise StartupError(
             f"{' and '.join(present)} are both installed and overwrite each other; uninstall both, then install one "
             "with: pip install 'bootleg-vision[cpu]' or 'bootleg-vision[gpu]'"
         )
-    if not present:
-        raise StartupError("ONNX Runtime is not installed; install it with: pip install 'bootleg-vision[cpu]'")

@@ -26,12 +26,17 @@ class Metrics:
         self.batch_size = Histogram("bootleg_batch_size", "Images of a forward pass", buckets=_BATCH, registry=r)
         self.images = Counter("bootleg_images", "Images by where their answer came from", ["source"], registry=r)
         self.cache = Counter("bootleg_cache_lookups", "Cache look-ups", ["store", "result"], registry=r)
-        self.cache_errors = Counter("bootleg_cache_errors", "Cache faults, each one a miss", ["store", "kind"], registry=r)
+        self.cache_errors = Counter(
+            "bootleg_cache_errors", "Cache faults, each one a miss", ["store", "kind"], registry=r
+        )
         self.batch_failures = Counter("bootleg_batch_failures", "Forward passes that failed and were split", registry=r)
         self.queue_items = Gauge("bootleg_queue_items", "Decoded images waiting for the device", registry=r)
         self.decoding = Gauge("bootleg_decoding", "Images in or before decode", registry=r)
         self.info = Gauge(
-            "bootleg_model_info", "Always 1; labels say what is served", ["model", "space", "device", "precision"], registry=r
+            "bootleg_model_info",
+            "Always 1; labels say what is served",
+            ["model", "space", "device", "precision"],
+            registry=r,
         )
 
     def render(self) -> bytes:

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bootleg.pipeline")
 
-STORED_DTYPE = {"embedding": np.dtype(np.float32), "patch_tokens": np.dtype(np.float16), "layers": np.dtype(np.float32)}
+STORED_DTYPE: dict[str, np.dtype[np.floating]] = {
+    "embedding": np.dtype(np.float32),
+    "patch_tokens": np.dtype(np.float16),
+    "layers": np.dtype(np.float32),
+}
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,8 @@ class Pipeline:
 
     async def _compute(self, key: CacheKey, data: bytes, output: str) -> NDArray[np.floating]:
         pixels = await self._decode.decode(data)
-        value = (await self._batcher.submit(pixels, output)).astype(STORED_DTYPE[output], copy=False)
+        row = await self._batcher.submit(pixels, output)
+        value: NDArray[np.floating] = row.astype(STORED_DTYPE[output], copy=False)
         if not np.isfinite(value).all():  # float16 overflow
             raise EngineError("the model's answer for this image does not fit float16")
         self._metrics.images.labels("model").inc()

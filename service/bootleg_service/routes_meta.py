@@ -91,5 +91,3 @@ def _model(service: Service) -> dict[str, Any]:
         "normalized": False,
         "precision": service.engine.precision,
     }
-
-

@@ -1,0 +1,1 @@
+"""Bootleg pretraining, probes and checkpoints. Imports the bundle's contract alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +21,8 @@ from bootleg_bundle.manifest import Probe, Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint, provenance
 from bootleg_training.augment import crop_and_normalise, random_boxes
-from bootleg_training.features import mean_patch_features
-from bootleg_training.health import rank_me
-from bootleg_training.knn import knn_accuracy
 from bootleg_training.masking import sample_masks
+from bootleg_training.monitor import RunLog, knn_check, measured_step
 from bootleg_training.objective import Bootleg, Loss
 from bootleg_training.optimiser import build_optimiser, update
 from bootleg_training.order import sample_indices
@@ -38,14 +36,11 @@ if TYPE_CHECKING:
 
     from bootleg_training.config import RunConfig
     from bootleg_training.pack import Pack
-    from bootleg_training.progress import Meter
-    from bootleg_training.vit import Encoder
 
 INTERRUPTED = 75
 """Exit code of a run that was asked to stop and saved its state (EX_TEMPFAIL): start it again to go on."""
 
 MAX_BAD_STEPS = 10
-MONITOR_IMAGES = 6000
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the state is saved
@@ -85,7 +80,6 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     # ---- build -------------------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)
     model = Bootleg(config).to(device)
-    untrained = Bootleg(config).student.to(device) if pack.labels is not None else None
     optimiser = build_optimiser(model, config.optim)
     spec = PreprocessSpec(height=config.encoder.image_size, width=config.encoder.image_size)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,11 +90,11 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     bad_steps = torch.zeros((), device=device)  # in a row
     skipped = torch.full((), float(progress.skipped_steps), device=device)
     # ---- steps -------------------------------------------------------------------------------------------------
-    with stop, meter("train", config.steps, done=progress.step) as shown, (out / "metrics.jsonl").open("a") as log:
+    with stop, meter("train", config.steps, done=progress.step) as shown, RunLog(out / "metrics.jsonl") as log:
         if progress.step:
             shown.say(f"resumed at step {progress.step}")
-        elif untrained is not None:
-            _monitor(untrained, pack, spec, config, 0, "random_init", log, shown)
+        elif pack.labels is not None:
+            shown.say(log.probe(0, "random_init", *knn_check(model.teacher, pack, spec, config)))
         for step in range(progress.step, config.steps):
             now = rates(config, step)
             batch = load_batch(config, pack, spec, step, device)
@@ -114,10 +108,11 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
                 _check_bad_steps(bad_steps, step)
-                note = _log_step(log, done, loss, norm, now.lr, now.momentum, skipped, time.monotonic() - begun, config)
+                seconds, seen = time.monotonic() - begun, done * config.batch_size
+                note = log.step(done, seen, seconds, now, measured_step(loss, norm, skipped))
                 shown.update(done, note)
             if pack.labels is not None and (done % config.probe_every == 0 or done == config.steps):
-                _monitor(model.teacher, pack, spec, config, done, "teacher", log, shown)
+                shown.say(log.probe(done, "teacher", *knn_check(model.teacher, pack, spec, config)))
             if done % config.save_every == 0 or done == config.steps or stop.asked:
                 progress = Progress(done, time.monotonic() - begun, int(skipped))
                 save_state(out / "state", model, optimiser, config, progress)
@@ -139,9 +134,7 @@ def load_batch(config: RunConfig, pack: Pack, spec: PreprocessSpec, step: int, d
     boxes, flips = random_boxes(config.augment, size, pack.side, pack.side, rng)
     masks = sample_masks(config.mask, config.encoder.grid, size, rng)
     return Batch(
-        crop_and_normalise(
-            images_BHWC, boxes, flips, spec.height, torch.tensor(spec.mean), torch.tensor(spec.std)
-        ),
+        crop_and_normalise(images_BHWC, boxes, flips, spec.height, torch.tensor(spec.mean), torch.tensor(spec.std)),
         torch.from_numpy(masks.visible).to(device),
         torch.from_numpy(masks.rectangles).to(device),
     )
@@ -178,54 +171,6 @@ def write_run_checkpoint(
         "probes": probes,
     }
     checkpoint.write_checkpoint(target, weights, fields)
-
-
-def monitor_split(pack: Pack, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of a fixed bank and of the tenth of it that queries it, ``MONITOR_IMAGES`` in all at most."""
-    count = min(MONITOR_IMAGES, len(pack.images))
-    chosen = np.sort(sample_indices(len(pack.images), seed + 1, 0, count))
-    query = np.arange(count) % 10 == 0
-    return chosen[~query], chosen[query]
-
-
-def _monitor(
-    encoder: Encoder, pack: Pack, spec: PreprocessSpec, config: RunConfig, step: int, which: str, log, shown: Meter
-) -> None:
-    """k-NN accuracy and effective rank of the mean patch features: is it learning?"""
-    assert pack.labels is not None
-    bank, query = monitor_split(pack, config.seed)
-    features = [mean_patch_features(encoder, pack.images[i], spec, precision=config.precision) for i in (bank, query)]
-    labels = [torch.from_numpy(pack.labels[i]) for i in (bank, query)]
-    accuracy = knn_accuracy(features[0], labels[0], features[1], labels[1])
-    rank = rank_me(features[0])
-    record = {"step": step, "encoder": which, "knn": round(accuracy, 4), "rank_me": round(rank, 2)}
-    log.write(json.dumps(record) + "\n")
-    log.flush()
-    shown.say(f"step {step}: {which} k-NN {100 * accuracy:.1f} %, RankMe {rank:.1f}")
-
-
-def _log_step(log, done: int, loss: Loss, norm: Tensor, lr: float, momentum: float, skipped: Tensor, seconds: float, config: RunConfig) -> str:
-    q = len(loss.per_layer)
-    # One transfer for all the numbers: the only synchronisation between log points.
-    packed = torch.cat([loss.total.detach()[None], norm[None], skipped[None], loss.per_layer, loss.explained(), loss.target_std()])
-    values = [float(f"{value:.6g}") for value in packed.tolist()]
-    record = {
-        "step": done,
-        "images": done * config.batch_size,
-        "seconds": round(seconds, 2),
-        "loss": values[0],
-        "grad_norm": values[1],
-        "skipped_steps": int(values[2]),
-        "loss_per_layer": values[3 : 3 + q],
-        "explained_per_layer": values[3 + q : 3 + 2 * q],
-        "target_std_per_layer": values[3 + 2 * q :],
-        "lr": lr,
-        "momentum": momentum,
-    }
-    log.write(json.dumps(record) + "\n")
-    log.flush()
-    shares = " ".join(f"{100 * share:.0f}" for share in record["explained_per_layer"])
-    return f"loss {record['loss']:.3f}, explained % by layer: {shares}"
 
 
 def _check_bad_steps(bad_steps: Tensor, step: int) -> None:

@@ -70,7 +70,8 @@ def sample_uniform(config: MaskConfig, grid: int, batch: int, rng: np.random.Gen
             break
     else:
         raise RuntimeError(
-            f"mask: {config.rectangles} rectangles of {height} x {width} leave under {visible} of {patches} patches free"
+            f"mask: {config.rectangles} rectangles of {height} x {width} leave "
+            f"fewer than {visible} of {patches} patches free"
         )
 
     if config.thinning == "random":

@@ -68,7 +68,7 @@ class Bootleg(nn.Module):
         self.layers = config.target.layers
         self.student = Encoder(config.encoder)
         self.predictor = Predictor(config.predictor, config.encoder, len(self.layers))
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+        self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
     def forward(self, images_BHWC: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Loss:
         """Loss of one batch; gradients reach student and predictor only."""
@@ -98,7 +98,7 @@ class Bootleg(nn.Module):
                 so that a skipped step costs no synchronisation.
         """
         teacher = list(self.teacher.parameters())
-        difference = torch._foreach_sub(list(self.student.parameters()), teacher)
+        difference = torch._foreach_sub(list(self.student.parameters()), teacher)  # noqa: SLF001  # one kernel
         torch._foreach_mul_(difference, (1 - momentum) * keep)
         torch._foreach_add_(teacher, difference)
 

@@ -14,7 +14,6 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +24,7 @@ from bootleg_bundle.preprocess import PreprocessSpec, apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -87,7 +87,12 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def write_pack(
-    folder: Path, out: Path, side: int, *, name: str | None = None, progress: Callable[[Iterable[Path], int], Iterable[Path]]
+    folder: Path,
+    out: Path,
+    side: int,
+    *,
+    name: str | None = None,
+    progress: Callable[[Iterable[Path], int], Iterable[Path]],
 ) -> tuple[Pack, dict[str, str]]:
     """Decode, resize and pack every image below ``folder``.
 
@@ -134,7 +139,9 @@ def write_pack(
             digest.update(relative.encode() + b"\0" + content)
             kept.append(path)
     if not kept:
-        raise DataError(f"none of the {len(paths)} images below {folder} can be decoded; first: {next(iter(skipped.items()))}")
+        raise DataError(
+            f"none of the {len(paths)} images below {folder} can be decoded; first: {next(iter(skipped.items()))}"
+        )
     array.flush()
     del array
     _truncate_rows(partial / "images.npy", len(kept))

@@ -6,11 +6,15 @@ D encoder width, P predictor width, Q target layers.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from bootleg_training.config import EncoderConfig, PredictorConfig
 from bootleg_training.vit import INIT_STD, LAYER_NORM_EPS, Block, initialise, sincos_positions
+
+if TYPE_CHECKING:
+    from bootleg_training.config import EncoderConfig, PredictorConfig
 
 
 class Predictor(nn.Module):

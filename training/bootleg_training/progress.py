@@ -79,7 +79,9 @@ class _Lines:
         self._last = now
         rate = (done - self._start_done) / max(now - self._start, 1e-9)
         left = (self._total - done) / rate if rate else 0.0
-        self.say(f"{self._title} {done}/{self._total} ({100 * done / self._total:.0f} %) {left:.0f} s left {note or ''}")
+        self.say(
+            f"{self._title} {done}/{self._total} ({100 * done / self._total:.0f} %) {left:.0f} s left {note or ''}"
+        )
 
     def say(self, line: str) -> None:
         self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)

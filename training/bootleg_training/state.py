@@ -42,7 +42,13 @@ class Progress:
 
 
 def save_state(
-    folder: Path, model: Bootleg, optimiser: torch.optim.Optimizer, config: RunConfig, progress: Progress, *, keep: int = 2
+    folder: Path,
+    model: Bootleg,
+    optimiser: torch.optim.Optimizer,
+    config: RunConfig,
+    progress: Progress,
+    *,
+    keep: int = 2,
 ) -> Path:
     """Save the state after ``progress.step`` steps and forget all but the newest ``keep``."""
     target = folder / f"step-{progress.step:09d}"

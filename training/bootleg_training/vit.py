@@ -113,9 +113,7 @@ class Encoder(nn.Module):
         self.config = config
         self.patch_embed = nn.Linear(3 * config.patch_size**2, config.width)
         self.global_tokens = nn.Parameter(torch.zeros(config.global_tokens, config.width))
-        self.blocks = nn.ModuleList(
-            [Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)]
-        )
+        self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
         self.register_buffer("positions_ND", sincos_positions(config.width, config.grid), persistent=False)
         initialise(self, self.blocks)
