@@ -174,7 +174,7 @@ class RedisCache:
         except (redis.RedisError, OSError, TimeoutError) as error:
             self._breaker.failed()
             self._metrics.cache_errors.labels(self.store, kind).inc()
-            log.warning("Redis %s failed: %s", kind, type(error).__name__)
+            log.warning("Redis %s failed: %s: %.200s", kind, type(error).__name__, error)
             return None
         self._breaker.succeeded()
         return answer

@@ -115,6 +115,7 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
         StartupError: the device or the precision cannot be had, or two runtimes are installed over each other.
     """
     _one_runtime()
+    ort.disable_telemetry_events()
     if settings.precision not in bundle.manifest.graphs:
         have = ", ".join(sorted(bundle.manifest.graphs))
         raise StartupError(f"precision = {settings.precision!r}: the bundle {bundle.manifest.name} has {have}")

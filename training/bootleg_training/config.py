@@ -99,7 +99,7 @@ class OptimConfig(_Settings):
     betas: tuple[float, float] = (0.9, 0.95)
     clip: Annotated[float, Field(gt=0)] = Field(3.0, description="gradient norm")
     ema_start: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="teacher momentum at step 0; None: a horizon of 1 % of the run, 0.996 at most"
+        None, description="teacher momentum at step 0; None: a horizon of 5 % of the run, within 0.99 and 0.998"
     )
     ema_end: Annotated[float, Field(ge=0, le=1)] = 1.0
 
@@ -165,7 +165,7 @@ class RunConfig(_Settings):
                 "predictor": self.predictor.model_copy(update=predictor),
                 "target": self.target.model_copy(update={"layers": self.target.layers or default_layers(depth)}),
                 "optim": self.optim.model_copy(
-                    update={"ema_start": min(0.996, 1 - 100 / max(self.steps, 200)) if ema is None else ema}
+                    update={"ema_start": min(0.998, max(0.99, 1 - 20 / self.steps)) if ema is None else ema}
                 ),
             }
         )

@@ -62,7 +62,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     Args:
         config: the run's settings.
         pack: its images; labels, if any, are used for monitoring only.
-        out: run folder: ``config.json``, ``metrics.jsonl``, ``state/``, ``checkpoint/``.
+        out: run folder: ``config.json``, ``data.json``, ``metrics.jsonl``, ``state/``, ``checkpoint/``.
         device: where to compute.
 
     Returns:
@@ -70,8 +70,8 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
 
     Raises:
         Interrupted: SIGTERM or SIGINT arrived; the state is saved.
-        DataError: the pack has fewer images than a batch.
-        CheckpointError: ``out`` belongs to other settings, or is finished.
+        DataError: the pack has fewer images than a batch, or is not the one the run began with.
+        CheckpointError: the run in ``out`` has other settings.
         FloatingPointError: too many non-finite steps in a row.
     """
     config = config.resolved()
@@ -84,6 +84,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     spec = PreprocessSpec(height=config.encoder.image_size, width=config.encoder.image_size)
     out.mkdir(parents=True, exist_ok=True)
     progress = load_state(out / "state", model, optimiser, config) or Progress(0, 0.0, 0)
+    _note_data(out / "data.json", pack, resumed=progress.step > 0)
     (out / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
     stop = _StopOnSignal()
     begun = time.monotonic() - progress.seconds
@@ -171,6 +172,19 @@ def write_run_checkpoint(
         "probes": probes,
     }
     checkpoint.write_checkpoint(target, weights, fields)
+
+
+def _note_data(path: Path, pack: Pack, *, resumed: bool) -> None:
+    """Remember which data a run saw; a resumed run must see the same."""
+    data = {"name": pack.name, "images": len(pack.images), "side": pack.side, "fingerprint": pack.fingerprint}
+    if resumed and path.is_file():
+        began = json.loads(path.read_text(encoding="utf-8"))
+        if began != data:
+            raise DataError(
+                f"the run began with the pack {began['name']}, fingerprint {began['fingerprint'][:12]}; "
+                f"this one is {pack.name}, {pack.fingerprint[:12]}"
+            )
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_bad_steps(bad_steps: Tensor, step: int) -> None:

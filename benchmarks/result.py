@@ -1,0 +1,35 @@
+"""The one format of a published result, and its writer."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from bootleg_training.provenance import commit, hardware
+
+FOLDER = Path(__file__).with_name("results")
+
+
+def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
+    """Write ``results/NAME.json`` with where, when and how the rows were measured."""
+    program = f"python -m benchmarks.{Path(sys.argv[0]).stem}"
+    result = {
+        "hardware": hardware(),
+        "commit": commit(),
+        "command": " ".join([program, *map(shlex.quote, sys.argv[1:])]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "rows": rows,
+    }
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """Read a result back."""
+    result: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return result
