@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import shlex
 import sys
@@ -21,7 +21,7 @@ def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
         "hardware": hardware(),
         "commit": commit(),
         "command": " ".join([program, *map(shlex.quote, sys.argv[1:])]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "rows": rows,
     }
     path = FOLDER / f"{name}.json"

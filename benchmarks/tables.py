@@ -71,12 +71,30 @@ def _pretrain(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, body)
 
 
+def _serve(rows: list[dict[str, Any]]) -> str:
+    head = ["model", "load", "clients", "images/s", "share of raw", "p50", "p99", "mean batch"]
+    body = [
+        [
+            row["model"],
+            row["load"],
+            str(row["clients"]),
+            f"{row['images_per_s']:.0f}",
+            f"{100 * row['share_of_raw']:.0f} %",
+            f"{row['p50_ms']:.1f} ms" if row["p50_ms"] else "",
+            f"{row['p99_ms']:.1f} ms" if row["p99_ms"] else "",
+            f"{row['mean_batch']:.1f}",
+        ]
+        for row in rows
+    ]
+    return _markdown(head, body)
+
+
 def _markdown(head: list[str], body: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {"pretrain": _pretrain}
+TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {"pretrain": _pretrain, "serve": _serve}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -35,7 +35,7 @@ def compose(*arguments: str) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def stack():
     """Service and Redis, ready."""
-    if not shutil.which("docker-compose") or subprocess.run(["docker", "info"], capture_output=True).returncode:
+    if not shutil.which("docker-compose") or _docker_is_absent():
         pytest.skip("no Docker engine on this machine")
     compose("up", "--build", "--detach")
     try:
@@ -51,6 +51,10 @@ def stack():
         yield
     finally:
         compose("down", "--volumes")
+
+
+def _docker_is_absent() -> bool:
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0
 
 
 def get(path: str) -> str:
