@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,6 +20,9 @@ from bootleg_bundle.manifest import (
     write_bundle,
 )
 from bootleg_bundle.preprocess import PreprocessSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SIDE, GRID, DIM = 8, 2, 6
 GRAPH_NAME = "encoder.fp32.onnx"
@@ -58,9 +60,7 @@ def manifest_fields(**changes: Any) -> dict[str, Any]:
         "outputs": Outputs(dim=DIM, grid=(GRID, GRID), layers=(1, 2)),
         "graphs": {"fp32": Graph(file=GRAPH_NAME, opset=OPSET)},
         "parity": (
-            Parity(
-                precision="fp32", output="embedding", images=2, relative_frobenius=0.0, cosine_min=1.0, max_abs=0.0
-            ),
+            Parity(precision="fp32", output="embedding", images=2, relative_frobenius=0.0, cosine_min=1.0, max_abs=0.0),
         ),
         "provenance": Provenance(
             method="none",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 ORIENTATION = 0x0112
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -23,7 +25,7 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG colour types
 def scene(height: int = 24, width: int = 32, *, seed: int = 0) -> np.ndarray:
     """A smooth uint8 RGB picture without any symmetry, gentle enough for JPEG."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:1 : height * 1j, 0:1 : width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     waves = [np.sin(2 * np.pi * (a * x + b * y + c)) for a, b, c in rng.uniform(-1.2, 1.2, (6, 3))]
     picture = np.stack([waves[2 * i] + waves[2 * i + 1] + x + 2 * y for i in range(3)], axis=2)
     low, high = picture.min(), picture.max()

@@ -18,6 +18,7 @@ taken from a file, a path of the server, or another library's exception.
     ├── CheckpointError                  invalid_checkpoint
     ├── ConfigError (ValueError)         invalid_config
     ├── DataError                        invalid_data           a data set that cannot be used
+    ├── DivergedError                    diverged               a training that no longer gives finite numbers
     ├── ParityError                      parity_failed          an export that does not equal its source
     └── ServiceError                     internal_error         see bootleg_service.errors
 """
@@ -107,6 +108,12 @@ class DataError(BootlegError):
     """A data set that cannot be used: no images, too many corrupt ones, another fingerprint."""
 
     code = "invalid_data"
+
+
+class DivergedError(BootlegError):
+    """A training whose loss or gradient stayed non-finite; the last good state was kept."""
+
+    code = "diverged"
 
 
 class ParityError(BootlegError):

@@ -10,7 +10,7 @@ Written rules, all part of ``DECODER_VERSION`` (which enters the preprocessing h
 input                  result
 =====================  ==========================================================================
 orientation tag 1-8    applied once, here; any other value, or unreadable metadata, means upright
-alpha, or a colour     composited over white
+alpha, or a colour     composited over white; a 16-bit key is compared by its high bytes
 key (``tRNS``)
 palette                expanded to its colours (then alpha as above)
 1-bit and grey         the grey value in all three channels
@@ -49,6 +49,7 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP")
 MEDIA_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 _ORIENTATION_TAG = 0x0112
+_PNG_END = b"IEND\xaeB`\x82"
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -118,6 +119,8 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint
     kind = sniff(data)
     if len(data) > limits.max_bytes:
         raise ImageLimitError(f"the image has {len(data):,} bytes; the limit is {limits.max_bytes:,} bytes")
+    if kind == "PNG" and data.rfind(_PNG_END) < 0:  # Pillow stops reading when it has all the pixels
+        raise CorruptImageError("the PNG image is truncated: its end marker is missing")
     # Truncated files must fail rather than come out half grey; any imported library may flip this switch.
     assert not ImageFile.LOAD_TRUNCATED_IMAGES, "PIL.ImageFile.LOAD_TRUNCATED_IMAGES must stay off"
     try:
@@ -125,8 +128,9 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint
         # every one of them means the same to the caller.
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_header(image, limits)
+            key = _colour_key(image)  # before the metadata: reading that can load the pixels and forget their depth
             orientation = _orientation(image)
-            rgb = _to_rgb(image)
+            rgb = _to_rgb(image, key)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -164,12 +168,25 @@ def _orientation(image: Image.Image) -> int:
         return 1  # malformed metadata never fails a decodable image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, key: object) -> Image.Image:
     image.load()
     if image.mode.startswith("I"):  # 16-bit grey, "I;16" or "I" by Pillow version: keep the high byte
         high = np.asarray(image).astype(np.int32) >> 8
-        return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert("RGB")
+        image = Image.fromarray(high.clip(0, 255).astype(np.uint8))
+    if key is not None:
+        image.info["transparency"] = key
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _colour_key(image: ImageFile.ImageFile) -> object:
+    """The transparent colour in 8-bit terms; Pillow widens or narrows pixels to 8 bits, but not the key."""
+    key = image.info.get("transparency")
+    rawmode = str(image.tile[0].args) if image.format == "PNG" and image.tile else ""
+    if ";16" in rawmode:
+        return tuple(v >> 8 for v in key) if isinstance(key, tuple) else key >> 8 if isinstance(key, int) else key
+    if isinstance(key, int):
+        return key * {"L;2": 85, "L;4": 17}.get(rawmode, 1)
+    return key

@@ -24,13 +24,13 @@ FORMAT_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
 
+_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _HEX = r"^[0-9a-f]{64}$"
 
 
 def _relative(path: str) -> str:
-    pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path:
+    if not _PATH.fullmatch(path):
         raise ValueError(f"{path!r} is not a plain path inside the bundle")
     return path
 
@@ -171,6 +171,18 @@ class Bundle:
         return self.file(self.manifest.graphs[precision].file)
 
 
+def check_model_name(name: str) -> None:
+    """Refuse a name that a manifest cannot hold, before any work is done for it.
+
+    Raises:
+        ManifestError: with the characters a name may have.
+    """
+    try:
+        _model_name(name)
+    except ValueError as error:
+        raise ManifestError(f"name: {error}") from None
+
+
 def default_bundle_path() -> Path:
     """Return the directory of the bundle that ships with the package."""
     return Path(__file__).with_name("default")
@@ -244,7 +256,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """
     try:
         fields = json.loads(raw)
-    except ValueError as error:  # UnicodeDecodeError is one too
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ManifestError(f"{MANIFEST_NAME} is not valid JSON") from error
     version = fields.get("format_version") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:

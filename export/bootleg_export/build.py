@@ -16,6 +16,7 @@ from bootleg_bundle.manifest import (
     Bundle,
     Graph,
     Outputs,
+    check_model_name,
     embedding_space_id,
     open_bundle,
     write_bundle,
@@ -53,8 +54,10 @@ def build_bundle(checkpoint: Path, out: Path, *, name: str, images: NDArray[np.u
     Raises:
         CheckpointError: the checkpoint cannot be read.
         BundleError: ``out`` exists.
+        ManifestError: ``name`` is no model name.
         ParityError: the graph's outputs differ from PyTorch's by more than the gate.
     """
+    check_model_name(name)
     if out.exists():
         raise BundleError(f"{out} exists already: remove it or choose another --out")
     encoder, config = load_encoder(checkpoint)

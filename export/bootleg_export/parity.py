@@ -25,9 +25,12 @@ class Gate:
     cosine_min: float
 
     def passes(self, parity: Parity) -> bool:
-        """Whether a measurement is within the bounds. NaN is not."""
+        """Whether a measurement is within the bounds."""
         return parity.relative_frobenius <= self.relative_frobenius and parity.cosine_min >= self.cosine_min
 
+
+NOT_FINITE = 1e30
+"""Stands for an infinite or undefined error: JSON has neither, and no gate lets it pass."""
 
 GATES = {"fp32": Gate(relative_frobenius=1e-5, cosine_min=0.999999)}
 
@@ -54,7 +57,11 @@ def _measure_one(precision: str, name: str, reference: NDArray[np.float32], actu
         precision=precision,
         output=name,
         images=len(a),
-        relative_frobenius=float(f"{np.linalg.norm(difference) / np.linalg.norm(a):.3g}"),
-        cosine_min=float(f"{cosine.min():.9f}"),
-        max_abs=float(f"{np.abs(difference).max():.3g}"),
+        relative_frobenius=_finite(np.linalg.norm(difference) / np.linalg.norm(a), NOT_FINITE, ".3g"),
+        cosine_min=_finite(cosine.min(), -1.0, ".9f"),
+        max_abs=_finite(np.abs(difference).max(), NOT_FINITE, ".3g"),
     )
+
+
+def _finite(value: np.floating, otherwise: float, digits: str) -> float:
+    return float(format(value, digits)) if np.isfinite(value) else otherwise

@@ -82,6 +82,9 @@ def check_contract(model: onnx.ModelProto) -> None:
     if inputs != [INPUT] or outputs != list(OUTPUTS):
         raise ParityError(f"the exported graph maps {inputs} to {outputs}; the contract is {INPUT} to {list(OUTPUTS)}")
     for value in (*model.graph.input, *model.graph.output):
+        wanted = onnx.TensorProto.UINT8 if value.name == INPUT else onnx.TensorProto.FLOAT
+        if value.type.tensor_type.elem_type != wanted:
+            raise ParityError(f"{value.name}: the exporter wrote another element type than the contract's")
         batch = value.type.tensor_type.shape.dim[0]
         if not batch.dim_param:
             raise ParityError(f"{value.name}: the exporter fixed the batch dimension to {batch.dim_value}")

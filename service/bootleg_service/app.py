@@ -34,6 +34,7 @@ def create_app(
     bundle: Bundle,
     settings: Settings,
     *,
+    engine: Engine | None = None,
     open_model: Callable[[Bundle, EngineSettings], Any] = open_engine,
     cache: Cache | None = None,
 ) -> FastAPI:
@@ -42,6 +43,7 @@ def create_app(
     Args:
         bundle: verified.
         settings: composed.
+        engine: from :func:`load_model`; loaded at start when None.
         open_model: loads the engine; tests pass one without a model.
         cache: overrides the configured one.
     """
@@ -50,7 +52,9 @@ def create_app(
         title="Bootleg Vision",
         version=importlib.metadata.version("bootleg-vision"),
         summary="Image embeddings and patch tokens from a self-supervised vision transformer",
-        lifespan=_lifespan(bundle, settings, metrics, open_model, cache),
+        lifespan=_lifespan(
+            bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), cache
+        ),
     )
     app.include_router(routes.router)
     app.include_router(routes_meta.router)
@@ -63,12 +67,12 @@ def _lifespan(
     bundle: Bundle,
     settings: Settings,
     metrics: Metrics,
-    open_model: Callable[[Bundle, EngineSettings], Any],
+    load: Callable[[], Any],
     cache: Cache | None,
 ) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine: Engine = await asyncio.to_thread(_load, bundle, settings, open_model)
+        engine: Engine = await asyncio.to_thread(load)
         manifest = bundle.manifest
         decode = DecodePool(
             manifest.preprocess,
@@ -77,7 +81,14 @@ def _lifespan(
             threads=settings.decode_threads,
             max_waiting=settings.max_decodes,
         )
-        batcher = Batcher(engine.run, settings.batch, metrics, arriving=lambda: decode.arriving)
+        outputs = manifest.outputs
+        shapes = {
+            "embedding": (outputs.dim,),
+            "patch_tokens": (*outputs.grid, outputs.dim),
+            "layers": (len(outputs.layers), outputs.dim),
+        }
+        batcher = Batcher(engine.run, settings.batch, metrics, arriving=lambda: decode.arriving, row_shapes=shapes)
+        decode.when_idle = batcher.wake
         store = cache or build_cache(settings.cache, metrics)
         pipeline = Pipeline(bundle, store, decode, batcher, metrics, seconds=settings.limits.request_seconds)
         metrics.info.labels(manifest.name, manifest.embedding_space, engine.device, engine.precision).set(1)
@@ -97,7 +108,14 @@ def _lifespan(
     return lifespan
 
 
-def _load(bundle: Bundle, settings: Settings, open_model: Callable[[Bundle, EngineSettings], Any]) -> Any:
+def load_model(
+    bundle: Bundle, settings: Settings, open_model: Callable[[Bundle, EngineSettings], Any] = open_engine
+) -> Any:
+    """Open the engine, warm it up, and prove it with the bundle's golden images.
+
+    Raises:
+        StartupError: it cannot be had as configured, or answers wrongly.
+    """
     engine = open_model(bundle, settings.engine)
     engine.warm_up([1, settings.batch.max_batch])
     engine.check_golden()

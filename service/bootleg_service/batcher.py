@@ -23,7 +23,7 @@ import numpy as np
 from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -55,10 +55,20 @@ class Batcher:
         settings: bounds and waits.
         metrics: where batches are counted.
         arriving: how many images are in or before decode, and so about to be submitted.
+        row_shapes: what one image's row of each output must look like.
     """
 
-    def __init__(self, run: Any, settings: BatchSettings, metrics: Metrics, arriving: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        run: Any,
+        settings: BatchSettings,
+        metrics: Metrics,
+        arriving: Callable[[], int],
+        *,
+        row_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         self._run = run
+        self._row_shapes = row_shapes or {}
         self._settings = settings
         self._metrics = metrics
         self._arriving = arriving
@@ -82,6 +92,10 @@ class Batcher:
         if self._task is not None:
             await self._task
         self._thread.shutdown(wait=True)
+
+    def wake(self) -> None:
+        """Look again whether a batch should go: nothing is about to arrive any more."""
+        self._changed.set()
 
     @property
     def alive(self) -> bool:
@@ -130,6 +144,8 @@ class Batcher:
                     prepared = self._prepare()
                 await self._wait_for_change(also=running)
             await running
+            if prepared is not None and all(item.answer.done() for item in prepared.items):
+                prepared = None  # everybody who waited for it has left
 
     async def _wait_until_worth_running(self) -> None:
         """Return when a batch should go: at once if it is full or nothing more is about to arrive."""
@@ -164,6 +180,8 @@ class Batcher:
         return _Prepared(items, np.stack([item.pixels for item in items])) if items else None
 
     async def _execute(self, items: list[_Item], pixels: NDArray[np.uint8]) -> None:
+        if all(item.answer.done() for item in items):
+            return
         now = time.monotonic()
         for item in items:
             self._metrics.stage_seconds.labels("queue").observe(now - item.queued)
@@ -171,7 +189,7 @@ class Batcher:
         self.busy_since = now
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, pixels, outputs)
-            _check_shapes(results, outputs, len(items))
+            self._check(results, outputs, len(items))
         except Exception:  # whatever the runtime raises means the same: this batch has no answer
             self._metrics.batch_failures.inc()
             log.exception("a batch of %d failed", len(items))
@@ -186,6 +204,13 @@ class Batcher:
         for row, item in enumerate(items):
             _answer(item, results[item.output][row])
 
+    def _check(self, results: dict[str, NDArray[np.float32]], outputs: set[str], count: int) -> None:
+        for name in outputs:
+            got = results[name]
+            expected = (count, *self._row_shapes.get(name, got.shape[1:]))
+            if got.shape != expected or got.dtype.kind != "f":
+                raise ValueError(f"{name}: {got.dtype} {got.shape} instead of floats {expected}")
+
     async def _split(self, items: list[_Item], pixels: NDArray[np.uint8]) -> None:
         if len(items) == 1:
             if not items[0].answer.done():
@@ -194,12 +219,6 @@ class Batcher:
         middle = len(items) // 2
         await self._execute(items[:middle], pixels[:middle])
         await self._execute(items[middle:], pixels[middle:])
-
-
-def _check_shapes(results: dict[str, NDArray[np.float32]], outputs: set[str], count: int) -> None:
-    for name in outputs:
-        if len(results[name]) != count:
-            raise ValueError(f"{name}: {len(results[name])} rows for {count} images")
 
 
 def _answer(item: _Item, row: NDArray[np.float32]) -> None:

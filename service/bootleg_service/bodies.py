@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> As
         ReceiveTimeoutError: not complete within ``seconds``.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+    if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
     received = 0
     stream = aiter(request.stream())
@@ -106,9 +105,11 @@ def decode_base64(text: str, limits: RequestLimits, param: str) -> bytes:
     if len(text) // 4 * 3 > limits.image.max_bytes + 2:
         raise ImageLimitError(f"{param}: the image has over {limits.image.max_bytes:,} bytes, which is the limit")
     try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise RequestError(f"{param}: not valid base64", param=param) from None
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error is one; so is what other than ASCII raises
+        data = None
+    if data is None or len(text) % 4 or text[:-2].endswith("="):  # the strict mode lets padding in excess pass
+        raise RequestError(f"{param}: not valid base64", param=param)
     _check_declared(data, media_type.strip().lower())
     return data
 
@@ -123,7 +124,7 @@ def _check_declared(data: bytes, media_type: str) -> None:
 async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
     stream = bounded_stream(request, limits.max_body_bytes, limits.receive_seconds)
     parser = MultiPartParser(request.headers, stream, max_files=limits.max_images + 1, max_fields=16)
-    parser.spool_max_size = limits.image.max_bytes  # in memory: the root file system may be read-only
+    parser.spool_max_size = limits.max_body_bytes + 1  # in memory: there may be no place to write
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError):

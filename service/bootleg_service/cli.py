@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -65,7 +68,7 @@ def serve(  # noqa: PLR0913  # one argument an option
     """Serve a bundle over HTTP."""
     import uvicorn
 
-    from bootleg_service.app import create_app
+    from bootleg_service.app import create_app, load_model
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = Settings(
@@ -75,9 +78,13 @@ def serve(  # noqa: PLR0913  # one argument an option
         engine=EngineSettings.model_validate({"device": device, "precision": precision, "threads": threads}),
         decode_threads=decode_threads,
     )
-    app = create_app(open_bundle(bundle or default_bundle_path()), settings)
+    opened = open_bundle(bundle or default_bundle_path())
+    # Loaded before the server starts: what is wrong with a model is then one line, and not a trace from inside it.
+    app = create_app(opened, settings, engine=load_model(opened, settings))
     if host in LOOPBACK:  # elsewhere the caller is another machine, without our example
         click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
+    # uvicorn drains on SIGTERM and then raises it again: a stop that was asked for is a success.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app,
         host=host,
@@ -95,4 +102,4 @@ def curl_line(host: str, port: int) -> str:
         path = EXAMPLE_IMAGE.relative_to(Path.cwd())
     except ValueError:
         path = EXAMPLE_IMAGE
-    return f"curl -s --data-binary @{path} http://{host}:{port}/v1/images/embeddings"
+    return f"curl -s --data-binary {shlex.quote(f'@{path}')} http://{host}:{port}/v1/images/embeddings"

@@ -15,6 +15,8 @@ from bootleg_bundle.preprocess import apply
 from bootleg_service.errors import OverloadedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -37,6 +39,8 @@ class DecodePool:
         self._seconds_per_image = 0.003
         self.arriving = 0
         """Images in or before decode."""
+        self.when_idle: Callable[[], None] = lambda: None
+        """Called when the last of them has left."""
 
     async def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Decode one image to ``[H, W, 3]``.
@@ -72,3 +76,5 @@ class DecodePool:
     def _change(self, by: int) -> None:
         self.arriving += by
         self._metrics.decoding.set(self.arriving)
+        if not self.arriving:
+            self.when_idle()

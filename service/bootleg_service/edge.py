@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from bootleg_bundle.errors import BootlegError
@@ -21,7 +22,6 @@ from bootleg_service.state import SPACE_HEADER
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from bootleg_service.metrics import Metrics
@@ -48,13 +48,14 @@ class Edge:
         begun = time.perf_counter()
         offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
-        scope["state"]["request_id"] = request_id
-        scope["state"]["outcome"] = CLIENT_CLOSED
+        state = scope.setdefault("state", {})
+        state |= {"request_id": request_id, "outcome": CLIENT_CLOSED, "started": False}
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if message["status"] < 400:
-                    scope["state"]["outcome"] = "ok"
+                state["started"] = True
+                if state["outcome"] == CLIENT_CLOSED:
+                    state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers[SPACE_HEADER] = self._space
@@ -64,9 +65,16 @@ class Edge:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            log.info("request %s: the client left", request_id)
+        except Exception:
+            if state["started"]:
+                raise
+            log.exception("request %s failed", request_id)
+            await _unforeseen(Request(scope))(scope, receive, send_with_headers)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.requests.labels(route, scope["state"]["outcome"]).inc()
+            self._metrics.requests.labels(route, state["outcome"]).inc()
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - begun)
 
 
@@ -76,7 +84,6 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ImageFailure, _image_failure)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
@@ -86,7 +93,7 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _image_failure(request: Request, error: Exception) -> Response:
     assert isinstance(error, ImageFailure)
-    return error_response(request, error.error, param=f"images[{error.index}]")
+    return error_response(request, error.error, param=error.param)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -102,18 +109,19 @@ async def _http(request: Request, error: Exception) -> Response:
     message = {404: "no such route; see /docs", 405: "this route does not take that method"}.get(
         error.status_code, "the request cannot be read"
     )
-    return _envelope(request, error.status_code, code, message)
+    response = _envelope(request, error.status_code, code, message)
+    response.headers.update(error.headers or {})
+    return response
 
 
-async def _unforeseen(request: Request, error: Exception) -> Response:
-    log.error("request %s failed", request.state.request_id, exc_info=error)
+def _unforeseen(request: Request) -> Response:
     return _envelope(request, 500, "internal_error", "an internal error; the server's log has the request id")
 
 
 def error_response(request: Request, error: BootlegError, *, param: str | None = None) -> Response:
     """The envelope and the status of one of our errors."""
     response = _envelope(
-        request, STATUS.get(error.code, 500), error.code, error.message, getattr(error, "param", None) or param
+        request, STATUS.get(error.code, 500), error.code, error.message, param or getattr(error, "param", None)
     )
     if isinstance(error, ServiceError) and error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after)))

@@ -96,7 +96,7 @@ class Engine:
             errors = [
                 float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in OUTPUTS
             ]
-        worst = max(errors)
+        worst = float(np.max(errors))  # unlike max(), never hides a NaN
         allowed = GOLDEN_RELATIVE_ERROR.get(self.precision, 1e-1)
         if not worst <= allowed:
             raise StartupError(

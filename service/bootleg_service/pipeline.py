@@ -50,13 +50,13 @@ class ImageFailure(Exception):  # noqa: N818  # carries an error of ours to the 
 
     Attributes:
         error: what was wrong with it.
-        index: its place in the request.
+        param: its place in the request, such as ``images[3]``.
     """
 
-    def __init__(self, error: BootlegError, index: int) -> None:
+    def __init__(self, error: BootlegError, param: str) -> None:
         super().__init__(error.message)
         self.error = error
-        self.index = index
+        self.param = param
 
 
 class _Flight:
@@ -84,12 +84,13 @@ class Pipeline:
         self._stores: set[asyncio.Task[None]] = set()
         self.draining = False
 
-    async def answer(self, images: Sequence[bytes], output: str) -> list[Answer]:
+    async def answer(self, images: Sequence[bytes], output: str, *, field: str = "images") -> list[Answer]:
         """Compute one output for several encoded images.
 
         Args:
             images: encoded files.
             output: ``embedding``, ``patch_tokens`` or ``layers``.
+            field: what the request calls them, for errors.
 
         Returns:
             Answers in the order of the images.
@@ -119,7 +120,7 @@ class Pipeline:
         answers = [Answer(value, hit=True) if value is not None else None for value in found]
         for i, result in zip(missing, computed, strict=True):
             if isinstance(result, BootlegError):
-                raise ImageFailure(result, i)
+                raise ImageFailure(result, f"{field}[{i}]")
             if isinstance(result, BaseException):
                 raise result
             answers[i] = Answer(result, hit=False)
@@ -137,7 +138,7 @@ class Pipeline:
         flight = self._flights.get(key.digest)
         if flight is None:
             flight = self._flights[key.digest] = _Flight(asyncio.create_task(self._compute(key, data, output)))
-            flight.task.add_done_callback(lambda _: self._flights.pop(key.digest, None))
+            flight.task.add_done_callback(lambda _: self._land(key, flight))
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.task)
@@ -145,12 +146,18 @@ class Pipeline:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
                 flight.task.cancel()
-                self._flights.pop(key.digest, None)
+                self._land(key, flight)
+
+    def _land(self, key: CacheKey, flight: _Flight) -> None:
+        """Forget a flight; not its successor, which may have taken the place of an abandoned one."""
+        if self._flights.get(key.digest) is flight:
+            del self._flights[key.digest]
 
     async def _compute(self, key: CacheKey, data: bytes, output: str) -> NDArray[np.floating]:
         pixels = await self._decode.decode(data)
         row = await self._batcher.submit(pixels, output)
-        value: NDArray[np.floating] = row.astype(STORED_DTYPE[output], copy=False)
+        with np.errstate(over="ignore"):
+            value: NDArray[np.floating] = row.astype(STORED_DTYPE[output], copy=False)
         if not np.isfinite(value).all():  # float16 overflow
             raise EngineError("the model's answer for this image does not fit float16")
         self._metrics.images.labels("model").inc()

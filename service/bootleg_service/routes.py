@@ -9,9 +9,11 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
+from bootleg_bundle.errors import BootlegError
 from bootleg_service import answers
 from bootleg_service.bodies import decode_base64, read_body, read_images
 from bootleg_service.errors import RequestError
+from bootleg_service.pipeline import ImageFailure
 from bootleg_service.schemas import EmbeddingList, EmbeddingRequest, PatchTokensList, error_responses
 from bootleg_service.state import Service, service_of
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bootleg_service.pipeline import Answer
+    from bootleg_service.settings import RequestLimits
 
 router = APIRouter(tags=["images"])
 
@@ -122,13 +125,21 @@ async def openai_embeddings(request: Request) -> Response:
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not 0 < len(texts) <= limits.max_images:
         raise RequestError(f"input: {len(texts)} images; 1 to {limits.max_images} are allowed", param="input")
-    images = [decode_base64(text, limits, f"input[{i}]") for i, text in enumerate(texts)]
-    found = await service.pipeline.answer(images, "embedding")
+    images = [_decode_input(text, limits, i) for i, text in enumerate(texts)]
+    found = await service.pipeline.answer(images, "embedding", field="input")
     vectors = answers.shorten(_join(found).astype(np.float32), body.dimensions, normalize=body.normalize)
     manifest = service.bundle.manifest
     return await _respond(
         lambda: answers.embedding_list(vectors, manifest, body.encoding_format), vectors, answers.JSON, found
     )
+
+
+def _decode_input(text: str, limits: RequestLimits, index: int) -> bytes:
+    param = f"input[{index}]"
+    try:
+        return decode_base64(text, limits, param)
+    except BootlegError as error:
+        raise ImageFailure(error, param) from error
 
 
 def _join(found: Sequence[Answer]) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:

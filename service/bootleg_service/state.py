@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bootleg_service.errors import ModelNotFoundError, SpaceMismatchError
+from bootleg_service.errors import ModelNotFoundError, SpaceMismatchError, UnavailableError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -60,6 +60,12 @@ class Service:
 
 
 def service_of(request: Request) -> Service:
-    """The service behind a request."""
-    service: Service = request.app.state.service
+    """The service behind a request.
+
+    Raises:
+        UnavailableError: it is still starting.
+    """
+    service: Service | None = getattr(request.app.state, "service", None)
+    if service is None:
+        raise UnavailableError("the service is starting", retry_after=1)
     return service

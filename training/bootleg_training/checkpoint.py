@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.torch import load_file, save_file
 
 from bootleg_bundle.errors import CheckpointError
@@ -50,6 +50,12 @@ class CheckpointConfig(BaseModel):
     probes: tuple[Probe, ...] = ()
     files: dict[str, FileEntry]
 
+    @model_validator(mode="after")
+    def _has_an_encoder(self) -> Self:
+        if ENCODER_NAME not in self.files:
+            raise ValueError(f"files: {ENCODER_NAME} is not listed")
+        return self
+
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Hash tensors by name, dtype, shape and content; independent of the file that holds them."""
@@ -80,14 +86,14 @@ def write_checkpoint(path: Path, weights: Mapping[str, Mapping[str, Tensor]], co
     for role, tensors in weights.items():
         name = f"{role}.safetensors"
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial / name)
-        _flush(partial / name)
+        flush(partial / name)
         files[name] = FileEntry(sha256=file_sha256(partial / name), bytes=(partial / name).stat().st_size)
     model = CheckpointConfig.model_validate({**config, "files": files})
     text = json.dumps(model.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
     (partial / CONFIG_NAME).write_text(text, encoding="utf-8")
-    _flush(partial / CONFIG_NAME)
+    flush(partial / CONFIG_NAME)
     partial.rename(path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def read_config(path: Path) -> CheckpointConfig:
@@ -129,7 +135,8 @@ def load_encoder(path: Path) -> tuple[Encoder, CheckpointConfig]:
     return encoder.eval(), config
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Make a file's content, or a directory's names, survive a crash of the machine."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -85,7 +85,7 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunCon
     """
     fields: dict[str, Any] = PRESETS[preset].model_dump(mode="json")
     if file is not None:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        loaded = _yaml(file.read_text(encoding="utf-8"), str(file))
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: a mapping of settings is expected")
         _merge(fields, loaded)
@@ -93,7 +93,7 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunCon
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: use KEY=VALUE")
-        _merge(fields, _nested(key.split("."), _scalar(value)))
+        _merge(fields, _nested(key.split("."), _scalar(value, key)))
     try:
         return RunConfig.model_validate(fields)
     except ValidationError as error:
@@ -102,8 +102,15 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunCon
         raise ConfigError(f"{key} = {first['input']!r}: {first['msg']}") from error
 
 
-def _scalar(text: str) -> Any:
-    value = yaml.safe_load(text)
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML") from error
+
+
+def _scalar(text: str, key: str) -> Any:
+    value = _yaml(text, key)
     if isinstance(value, str):  # YAML 1.1 takes 1e-3 for a string; JSON takes it for a number
         try:
             return float(value)

@@ -9,14 +9,26 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the lower end {pair[0]} is above the upper end {pair[1]}")
+    return pair
+
+
+ShareRange = Annotated[tuple[Share, Share], AfterValidator(_rising)]
+RatioRange = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class EncoderConfig(_Settings):
@@ -29,7 +41,7 @@ class EncoderConfig(_Settings):
     heads: Count = 6
     cls_token: bool = True
     registers: int = Field(4, ge=0, description="extra global tokens beside CLS")
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    mlp_ratio: Positive = 4.0
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -72,9 +84,10 @@ class MaskConfig(_Settings):
 
     sampler: Literal["uniform", "ijepa"] = "uniform"
     rectangles: Count = Field(4, description="target rectangles per image, M")
-    scale: tuple[Share, Share] = Field((0.15, 0.20), description="rectangle area as a share of the patches")
-    aspect: tuple[float, float] = Field((0.75, 1.5), description="rectangle height / width")
+    scale: ShareRange = Field((0.15, 0.20), description="rectangle area as a share of the patches")
+    aspect: RatioRange = Field((0.75, 1.5), description="rectangle height / width")
     visible: Share = Field(0.30, description="share of the patches that the student sees")
+    views: Count = Field(1, description="masks an image for each pass of the teacher")
     thinning: Literal["scan", "random"] = Field("scan", description="how free patches are cut to the visible share")
 
 
@@ -85,21 +98,27 @@ class TargetConfig(_Settings):
     normalise: Literal["layer", "instance", "none"] = Field(
         "layer", description="per token over channels, per channel over an image's tokens, or not at all"
     )
+    tap: Literal["block", "mid", "attention", "mlp"] = Field(
+        "block", description="the stream behind the block or behind its attention, or one of its two branches"
+    )
+    source: Literal["layers", "average", "pixels"] = Field(
+        "layers", description="Bootleg; the layers' average, as data2vec; or normalised pixels, as MAE"
+    )
     loss: Literal["mse", "smooth_l1", "l1"] = "mse"
 
 
 class OptimConfig(_Settings):
     """AdamW, cosine schedule, EMA. Rates are linear in nothing: lr follows sqrt(batch_size / 2048)."""
 
-    base_lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak learning rate at batch size 2048")
+    base_lr: Positive = Field(1e-3, description="peak learning rate at batch size 2048")
     final_lr: Annotated[float, Field(ge=0)] = 1e-6
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="share of the run")
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     final_weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="None: constant")
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: Annotated[float, Field(gt=0)] = Field(3.0, description="gradient norm")
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
+    clip: Positive = Field(3.0, description="gradient norm")
     ema_start: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="teacher momentum at step 0; None: a horizon of 5 % of the run, within 0.99 and 0.998"
+        None, description="teacher momentum at step 0; None: a horizon of 1 % of the run, between 0.99 and 0.996"
     )
     ema_end: Annotated[float, Field(ge=0, le=1)] = 1.0
 
@@ -107,8 +126,8 @@ class OptimConfig(_Settings):
 class AugmentConfig(_Settings):
     """Random resized crop and flip. One view serves student and teacher."""
 
-    scale: tuple[Share, Share] = (0.3, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: ShareRange = (0.3, 1.0)
+    aspect: RatioRange = (3 / 4, 4 / 3)
     flip: bool = True
 
 
@@ -147,8 +166,18 @@ class RunConfig(_Settings):
             not layers or max(layers) > self.encoder.depth or list(layers) != sorted(set(layers))
         ):
             raise ValueError(f"target.layers {layers}: use distinct, rising block numbers up to {self.encoder.depth}")
-        if self.mask.sampler == "uniform" and self.encoder.grid < 7:
-            raise ValueError(f"a grid of {self.encoder.grid} x {self.encoder.grid} is under 7 x 7: use smaller patches")
+        side, least = self.encoder.grid, 7 if self.mask.sampler == "uniform" else 5
+        if side < least:
+            raise ValueError(f"a grid of {side} x {side} is under {least} x {least}: use smaller patches")
+        return self
+
+    @model_validator(mode="after")
+    def _predictor_can_be_built(self) -> Self:
+        predictor = self.predictor
+        width = predictor.width or self.encoder.width // 2
+        heads = predictor.heads or self.encoder.heads
+        if width % 4 or width % heads:
+            raise ValueError(f"predictor: width {width} must be a multiple of 4 and of heads ({heads})")
         return self
 
     def resolved(self) -> RunConfig:
@@ -165,10 +194,15 @@ class RunConfig(_Settings):
                 "predictor": self.predictor.model_copy(update=predictor),
                 "target": self.target.model_copy(update={"layers": self.target.layers or default_layers(depth)}),
                 "optim": self.optim.model_copy(
-                    update={"ema_start": min(0.998, max(0.99, 1 - 20 / self.steps)) if ema is None else ema}
+                    update={"ema_start": default_momentum(self.steps) if ema is None else ema}
                 ),
             }
         )
+
+
+def default_momentum(steps: int) -> float:
+    """1 % of the run as the teacher's horizon; never a fast teacher, which takes the easy way (docs/training.md)."""
+    return min(0.996, max(0.99, 1 - 100 / steps))
 
 
 def default_layers(depth: int) -> tuple[int, ...]:

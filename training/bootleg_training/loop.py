@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bootleg_bundle.errors import DataError
+from bootleg_bundle.errors import DataError, DivergedError
 from bootleg_bundle.manifest import Probe, Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint, provenance
@@ -72,7 +72,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
         Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         DataError: the pack has fewer images than a batch, or is not the one the run began with.
         CheckpointError: the run in ``out`` has other settings.
-        FloatingPointError: too many non-finite steps in a row.
+        DivergedError: too many non-finite steps in a row.
     """
     config = config.resolved()
     if len(pack.images) < config.batch_size:
@@ -133,7 +133,7 @@ def load_batch(config: RunConfig, pack: Pack, spec: PreprocessSpec, step: int, d
     index = sample_indices(len(pack.images), config.seed, step * size, size)
     images_BHWC = torch.from_numpy(pack.images[index]).to(device, non_blocking=True)
     boxes, flips = random_boxes(config.augment, size, pack.side, pack.side, rng)
-    masks = sample_masks(config.mask, config.encoder.grid, size, rng)
+    masks = sample_masks(config.mask, config.encoder.grid, size * config.mask.views, rng)
     return Batch(
         crop_and_normalise(images_BHWC, boxes, flips, spec.height, torch.tensor(spec.mean), torch.tensor(spec.std)),
         torch.from_numpy(masks.visible).to(device),
@@ -189,7 +189,7 @@ def _note_data(path: Path, pack: Pack, *, resumed: bool) -> None:
 
 def _check_bad_steps(bad_steps: Tensor, step: int) -> None:
     if int(bad_steps) >= MAX_BAD_STEPS:
-        raise FloatingPointError(
+        raise DivergedError(
             f"{int(bad_steps)} steps in a row had a non-finite loss or gradient (last: step {step}); "
             "the weights are those of the last good step. Lower optim.base_lr or use precision fp32"
         )

@@ -53,7 +53,7 @@ def sample_uniform(config: MaskConfig, grid: int, batch: int, rng: np.random.Gen
     """
     patches = grid**2
     visible = round(config.visible * patches)
-    area = patches * rng.uniform(*config.scale)
+    area = np.floor(patches * rng.uniform(*config.scale))
     aspect = np.exp(rng.uniform(*np.log(config.aspect)))
     height = int(np.clip(round(np.sqrt(area * aspect)), 1, grid - 1))
     width = int(np.clip(round(np.sqrt(area / aspect)), 1, grid - 1))

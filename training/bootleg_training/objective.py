@@ -67,21 +67,34 @@ class Bootleg(nn.Module):
         self.config = config.target
         self.layers = config.target.layers
         self.student = Encoder(config.encoder)
-        self.predictor = Predictor(config.predictor, config.encoder, len(self.layers))
+        levels = len(self.layers) if config.target.source == "layers" else 1
+        level_width = 3 * config.encoder.patch_size**2 if config.target.source == "pixels" else config.encoder.width
+        self.predictor = Predictor(config.predictor, config.encoder, levels, level_width)
         self.teacher = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
     def forward(self, images_BHWC: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Loss:
-        """Loss of one batch; gradients reach student and predictor only."""
-        raw_QBND = self.teacher_layers(images_BHWC)
+        """Loss of one batch; gradients reach student and predictor only.
+
+        Args:
+            images_BHWC: normalised images.
+            visible_BV: what the student sees; ``views`` rows in a row for each image.
+            rectangles_BMT: what it must predict, row by row as ``visible_BV``.
+        """
+        views = len(visible_BV) // len(images_BHWC)
+        raw_QBND = [z.repeat_interleave(views, dim=0) for z in self.target_features(images_BHWC)]
         targets_BMTQD = select_targets(raw_QBND, rectangles_BMT, self.config)
-        predictions_BMTQD = self.predict(images_BHWC, visible_BV, rectangles_BMT).float()
+        predictions_BMTQD = self.predict(
+            images_BHWC.repeat_interleave(views, dim=0), visible_BV, rectangles_BMT
+        ).float()
         per_layer = regression_loss(predictions_BMTQD, targets_BMTQD, self.config).mean(dim=(0, 1, 2, 4))
         return Loss(per_layer.mean(), per_layer.detach(), predictions_BMTQD.detach(), targets_BMTQD)
 
     @torch.no_grad()
-    def teacher_layers(self, images_BHWC: Tensor) -> list[Tensor]:
-        """The teacher's stream behind each target layer: Q tensors ``[B, N, D]``, whole image, no mask."""
-        return self.teacher(images_BHWC, taps=self.layers, norm=False).taps
+    def target_features(self, images_BHWC: Tensor) -> list[Tensor]:
+        """What is predicted, before it is normalised: Q tensors ``[B, N, D]`` of the whole, unmasked image."""
+        if self.config.source == "pixels":
+            return [self.teacher.patchify(images_BHWC)]
+        return self.teacher(images_BHWC, taps=self.layers, tap=self.config.tap, norm=False).taps
 
     def predict(self, images_BHWC: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Tensor:
         """Predictions ``[B, M, T, Q, D]`` from the visible patches alone."""
@@ -112,6 +125,8 @@ def select_targets(raw_QBND: list[Tensor], rectangles_BMT: Tensor, config: Targe
     B, M, T = rectangles_BMT.shape
     index = rectangles_BMT.reshape(B, M * T, 1)
     chosen: list[Tensor] = []
+    if config.source == "average":  # data2vec: normalise each layer, average, normalise again
+        raw_QBND = [torch.stack([F.layer_norm(z.float(), z.shape[2:], eps=TARGET_EPS) for z in raw_QBND]).mean(0)]
     for z_BND in raw_QBND:
         z = z_BND.float()
         if config.normalise == "instance":

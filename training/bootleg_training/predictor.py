@@ -22,19 +22,21 @@ class Predictor(nn.Module):
 
     positions_NP: Tensor
 
-    def __init__(self, config: PredictorConfig, encoder: EncoderConfig, target_layers: int) -> None:
+    def __init__(
+        self, config: PredictorConfig, encoder: EncoderConfig, levels: int, level_width: int | None = None
+    ) -> None:
         super().__init__()
         assert config.width is not None, "the predictor needs a resolved configuration"
         assert config.depth is not None
         assert config.heads is not None
         width = config.width
         self.joint = config.joint
-        self.target_layers = target_layers
+        self.levels = levels
         self.embed = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList([Block(width, config.heads) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.head = nn.Linear(width, target_layers * encoder.width)
+        self.head = nn.Linear(width, levels * (level_width or encoder.width))
         self.register_buffer("positions_NP", sincos_positions(width, encoder.grid), persistent=False)
         initialise(self, self.blocks)
         nn.init.trunc_normal_(self.mask_token, std=INIT_STD)
@@ -55,4 +57,4 @@ class Predictor(nn.Module):
         for block in self.blocks:
             x = block(x)
         out = self.head(self.norm(x[:, context.shape[1] :]))
-        return out.view(B, M, T, self.target_layers, -1)
+        return out.view(B, M, T, self.levels, -1)

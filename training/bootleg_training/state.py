@@ -13,10 +13,12 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bootleg_bundle.errors import CheckpointError
-from bootleg_training.checkpoint import _flush as flush
+from bootleg_training.checkpoint import flush
+from bootleg_training.config import RunConfig
 from bootleg_training.optimiser import trained_parameters
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from bootleg_training.config import RunConfig
     from bootleg_training.objective import Bootleg
 
 POINTER = "latest"
@@ -72,7 +73,9 @@ def save_state(
     flush(pointer)
     os.replace(pointer, folder / POINTER)  # noqa: PTH105  # the atomic rename is the point
     flush(folder)
-    for old in sorted(folder.glob("step-*[0-9]"))[:-keep]:
+    earlier = sorted(state for state in folder.glob("step-*[0-9]") if state.name < target.name)
+    later = [state for state in folder.glob("step-*[0-9]") if state.name > target.name]  # of a run that is no more
+    for old in [*earlier[: len(earlier) - keep + 1], *later]:
         shutil.rmtree(old)
     return target
 
@@ -89,10 +92,11 @@ def load_state(folder: Path, model: Bootleg, optimiser: torch.optim.Optimizer, c
     source = folder / pointer.read_text(encoding="utf-8").strip()
     try:
         record = json.loads((source / "state.json").read_text(encoding="utf-8"))
+        saved = RunConfig.model_validate(record["config"])
         tensors = load_file(source / "state.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"the resume state {source} cannot be read") from error
-    _refuse_other_settings(record["config"], config)
+    _refuse_other_settings(saved, config)
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors[f"model.{name}"])
@@ -104,11 +108,11 @@ def load_state(folder: Path, model: Bootleg, optimiser: torch.optim.Optimizer, c
     return Progress(record["step"], record["seconds"], record["skipped_steps"])
 
 
-def _refuse_other_settings(saved: dict[str, object], config: RunConfig) -> None:
-    now = config.model_dump(mode="json")
-    changed = sorted(key for key in now if key not in FREE_TO_CHANGE and saved.get(key) != now[key])
+def _refuse_other_settings(saved: RunConfig, config: RunConfig) -> None:
+    before, now = saved.model_dump(mode="json"), config.model_dump(mode="json")
+    changed = sorted(key for key in now if key not in FREE_TO_CHANGE and before[key] != now[key])
     if changed:
-        was, wants = saved.get(changed[0]), now[changed[0]]
+        was, wants = before[changed[0]], now[changed[0]]
         raise CheckpointError(
             f"the run to resume has other settings in {', '.join(changed)}: {changed[0]} was {was}, now {wants}; "
             "use the same settings, or another --out"

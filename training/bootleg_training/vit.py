@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LAYER_NORM_EPS = 1e-6
 INIT_STD = 0.02
+TAPS = ("attention", "mid", "mlp", "block")
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
@@ -68,11 +69,17 @@ class Block(nn.Module):
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         """Map a stream ``[B, S, D]`` to the next."""
+        return self.signals(x_BSD)[-1]
+
+    def signals(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The places to tap, in the order of ``TAPS``, each ``[B, S, D]``; the last is the block's output."""
         B, S, D = x_BSD.shape
         qkv = self.qkv(self.norm1(x_BSD)).view(B, S, 3, self.heads, D // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x_BSD = x_BSD + self.proj(attend(q, k, v).transpose(1, 2).reshape(B, S, D))
-        return x_BSD + self.fc2(F.gelu(self.fc1(self.norm2(x_BSD))))
+        attention = self.proj(attend(q, k, v).transpose(1, 2).reshape(B, S, D))
+        mid = x_BSD + attention
+        mlp = self.fc2(F.gelu(self.fc1(self.norm2(mid))))
+        return attention, mid, mlp, mid + mlp
 
 
 def initialise(module: nn.Module, blocks: nn.ModuleList) -> None:
@@ -95,7 +102,7 @@ class Encoded:
     Attributes:
         patches: ``[B, N or V, D]`` after the final norm.
         globals: ``[B, G, D]`` after the final norm, CLS first.
-        taps: for each requested block, the patch rows ``[B, N or V, D]`` of the stream behind it.
+        taps: for each requested block, the patch rows ``[B, N or V, D]`` of the signal tapped there.
     """
 
     patches: Tensor
@@ -129,14 +136,21 @@ class Encoder(nn.Module):
         return images_BHWC.view(B, g, p, g, p, 3).transpose(2, 3).reshape(B, g * g, p * p * 3)
 
     def forward(
-        self, images_BHWC: Tensor, visible_BV: Tensor | None = None, taps: tuple[int, ...] = (), *, norm: bool = True
+        self,
+        images_BHWC: Tensor,
+        visible_BV: Tensor | None = None,
+        taps: tuple[int, ...] = (),
+        *,
+        tap: str = "block",
+        norm: bool = True,
     ) -> Encoded:
         """Encode images, or the visible patches of images.
 
         Args:
             images_BHWC: normalised images ``[B, H, W, 3]``.
             visible_BV: indices of the patches to see; ``None`` for all.
-            taps: rising 1-based blocks whose output stream is returned.
+            taps: rising 1-based blocks that are tapped.
+            tap: where in those blocks, one of ``TAPS``.
             norm: False stops behind the last tap and leaves ``patches`` and ``globals`` unnormalised.
         """
         pixels = self.patchify(images_BHWC)
@@ -149,9 +163,14 @@ class Encoder(nn.Module):
         x_BSD = torch.cat([x, self.global_tokens.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
         tapped: list[Tensor] = []
         for depth, block in enumerate(self.blocks, start=1):
-            x_BSD = block(x_BSD)
-            if depth in taps:
-                tapped.append(x_BSD[:, :N])
+            if depth in taps and tap != "block":
+                signals = block.signals(x_BSD)  # type: ignore[operator]
+                tapped.append(signals[TAPS.index(tap)][:, :N])
+                x_BSD = signals[-1]
+            else:
+                x_BSD = block(x_BSD)
+                if depth in taps:
+                    tapped.append(x_BSD[:, :N])
             if not norm and len(tapped) == len(taps):
                 break
         if norm:

@@ -1,0 +1,221 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from bootleg_service.cache import Breaker, MemoryCache, RedisCache, build_cache
+from bootleg_service.cache_value import cache_key
+from bootleg_service.metrics import Metrics
+from bootleg_service.settings import CacheSettings
+
+pytestmark = pytest.mark.anyio
+
+
+def key(number):
+    return cache_key("es1-" + "0" * 32, "a" * 64, "b" * 64, "embedding", bytes([number]))
+
+
+def value(number):
+    return np.full(4, number, np.float32)  # 16 bytes
+
+
+async def held(cache, numbers):
+    found = await cache.get([key(number) for number in numbers])
+    return [number for number, value in zip(numbers, found, strict=True) if value is not None]
+
+
+async def test_what_was_put_is_found_and_the_rest_is_not():
+    cache = MemoryCache(100, Metrics())
+    await cache.put(key(1), value(1))
+    found = await cache.get([key(2), key(1)])
+    assert found[0] is None
+    np.testing.assert_array_equal(found[1], value(1))
+
+
+async def test_the_least_recently_used_values_leave_when_the_bytes_are_used_up():
+    cache = MemoryCache(3 * 16, Metrics())
+    for number in (1, 2, 3):
+        await cache.put(key(number), value(number))
+    await cache.get([key(1)])
+    await cache.put(key(4), value(4))
+    assert await held(cache, [1, 2, 3, 4]) == [1, 3, 4]
+
+
+async def test_the_bytes_kept_never_exceed_the_bound():
+    cache = MemoryCache(100, Metrics())
+    for number in range(200):
+        await cache.put(key(number), np.zeros(1 + number % 20, np.float32))
+        kept = sum(entry.nbytes for entry in cache._entries.values())
+        assert kept == cache._bytes <= 100
+    assert cache._entries
+
+
+async def test_a_value_above_the_bound_is_not_kept_and_drives_nothing_out():
+    cache = MemoryCache(40, Metrics())
+    await cache.put(key(1), value(1))
+    await cache.put(key(2), np.zeros(11, np.float32))
+    assert await held(cache, [1, 2]) == [1]
+
+
+async def test_putting_a_value_twice_counts_its_bytes_once():
+    cache = MemoryCache(2 * 16, Metrics())
+    for _ in range(5):
+        await cache.put(key(1), value(1))
+    await cache.put(key(2), value(2))
+    assert await held(cache, [1, 2]) == [1, 2]
+
+
+async def test_a_cache_of_no_bytes_keeps_nothing():
+    cache = MemoryCache(0, Metrics())
+    await cache.put(key(1), value(1))
+    assert await held(cache, [1]) == []
+
+
+async def test_hits_and_misses_are_counted():
+    metrics = Metrics()
+    cache = MemoryCache(100, metrics)
+    await cache.put(key(1), value(1))
+    await cache.get([key(1), key(2), key(3)])
+    sample = metrics.registry.get_sample_value
+    assert sample("bootleg_cache_lookups_total", {"store": "memory", "result": "hit"}) == 1
+    assert sample("bootleg_cache_lookups_total", {"store": "memory", "result": "miss"}) == 2
+
+
+async def test_redis_takes_the_place_of_memory_when_its_url_is_set():
+    cache = build_cache(CacheSettings(redis_url="redis://127.0.0.1:1/0"), Metrics())
+    assert isinstance(cache, RedisCache)
+    await cache.close()
+    assert isinstance(build_cache(CacheSettings(), Metrics()), MemoryCache)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock):
+    return Breaker(failures=3, seconds=5, clock=clock)
+
+
+def fail(breaker, times):
+    for _ in range(times):
+        breaker.failed()
+
+
+def test_a_breaker_opens_after_as_many_failures_in_a_row(breaker):
+    fail(breaker, 2)
+    assert not breaker.open
+    fail(breaker, 1)
+    assert breaker.open
+
+
+def test_a_success_in_between_starts_the_count_again(breaker):
+    fail(breaker, 2)
+    breaker.succeeded()
+    fail(breaker, 2)
+    assert not breaker.open
+
+
+def test_an_open_breaker_closes_after_its_time(breaker, clock):
+    fail(breaker, 3)
+    clock.now += 4.99
+    assert breaker.open
+    clock.now += 0.02
+    assert not breaker.open
+
+
+def test_the_first_failure_after_the_pause_opens_it_again_and_a_success_closes_it_for_good(breaker, clock):
+    fail(breaker, 3)
+    clock.now += 6
+    fail(breaker, 1)
+    assert breaker.open
+    clock.now += 6
+    breaker.succeeded()
+    fail(breaker, 2)
+    assert not breaker.open
+
+
+class ScriptedClient:
+    """A Redis client that hangs, fails or answers."""
+
+    def __init__(self, behaviour):
+        self.behaviour = behaviour
+        self.calls = 0
+
+    async def mget(self, keys):
+        self.calls += 1
+        return await self.behaviour(keys)
+
+    async def set(self, *arguments, **options):
+        self.calls += 1
+        await self.behaviour([])
+
+    async def aclose(self):
+        pass
+
+
+def scripted(behaviour, **settings):
+    client = ScriptedClient(behaviour)
+    chosen = CacheSettings(**{"redis_get_seconds": 0.02, "redis_set_seconds": 0.02, "breaker_seconds": 3600} | settings)
+    return RedisCache(chosen, Metrics(), client), client
+
+
+async def test_look_ups_and_stores_that_hang_are_misses_and_open_the_breaker():
+    async def hang(keys):
+        await asyncio.Event().wait()
+
+    cache, client = scripted(hang)
+    for _ in range(10):
+        assert await cache.get([key(1), key(2)]) == [None, None]
+        await cache.put(key(1), value(1))
+    assert client.calls == 3
+
+
+@pytest.mark.parametrize("answer", [[], [None], None])
+async def test_a_reply_with_too_few_values_is_a_miss_for_the_rest(answer):
+    async def reply(keys):
+        return answer
+
+    cache, _ = scripted(reply)
+    assert await cache.get([key(1), key(2)]) == [None, None]
+
+
+async def test_leaving_a_look_up_does_not_cancel_the_command_whose_reply_is_under_way():
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def slow(keys):
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            ended.set_result("cancelled")
+            raise
+        ended.set_result("finished")
+        return [None]
+
+    cache, _ = scripted(slow, redis_get_seconds=30)
+    task = asyncio.create_task(cache.get([key(1)]))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await ended == "finished"
+
+
+async def test_values_expire_within_a_tenth_before_the_time_set():
+    class Recorder(ScriptedClient):
+        async def set(self, name, data, *, px):
+            lives.append(px)
+
+    lives = []
+    cache = RedisCache(CacheSettings(redis_ttl_seconds=1000), Metrics(), Recorder(None))
+    for number in range(50):
+        await cache.put(key(number), value(number))
+    assert all(900_000 <= life <= 1_000_000 for life in lives)
+    assert len(set(lives)) > 10

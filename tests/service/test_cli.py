@@ -1,0 +1,137 @@
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from bootleg_cli import main
+from bootleg_service import cli
+from bootleg_service.cli import curl_line
+
+from .redis_server import free_port
+
+
+class Server:
+    """A ``bootleg serve`` of its own."""
+
+    def __init__(self, folder, *arguments):
+        self.port = free_port()
+        self._log = folder / "log.txt"
+        command = [sys.executable, "-m", "bootleg_cli", "serve", "--port", str(self.port), "--threads", "1", *arguments]
+        with self._log.open("wb") as log:
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("BOOTLEG_")}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+    @property
+    def log(self):
+        return self._log.read_text()
+
+    def wait_until_ready(self):
+        for _ in range(1200):
+            assert self.process.poll() is None, self.log
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"not ready:\n{self.log}")
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def serve(*arguments):
+        servers.append(Server(tmp_path, *map(str, arguments)))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.end()
+
+
+def test_the_curl_line_that_is_printed_embeds_a_photograph_and_sigterm_ends_the_service_with_0(serve, exported_bundle):
+    server = serve("--bundle", exported_bundle)
+    server.wait_until_ready()
+    (line,) = re.findall(r"^\s*(curl .*)$", server.log, re.MULTILINE)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=60)
+    answer = httpx.Response(200, content=done.stdout).json()
+    assert len(answer["data"][0]["embedding"]) == 32
+    assert answer["model"] == "tiny"
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0, server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_device_or_precision_that_cannot_be_had_ends_the_start_with_its_reason(serve, exported_bundle):
+    server = serve("--bundle", exported_bundle, "--precision", "fp16")
+    assert server.process.wait(60) != 0
+    assert "precision = 'fp16': the bundle tiny has fp32" in server.log
+
+
+def test_a_directory_that_is_no_bundle_is_one_line_and_exit_2(tmp_path):
+    result = CliRunner().invoke(main, ["serve", "--bundle", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.output.splitlines() == [f"Error: {tmp_path} is no bundle: it has no manifest.json"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--port", "70000"),
+        ("--device", "gpu"),
+        ("--max-batch", "0"),
+        ("--threads", "-1"),
+        ("--max-image-bytes", "0"),
+        ("--cache-bytes", "-1"),
+        ("--log-level", "loud"),
+        ("--decode-threads", "many"),
+    ],
+)
+def test_an_option_out_of_bounds_is_refused_by_name(options):
+    result = CliRunner().invoke(main, ["serve", *options])
+    assert result.exit_code == 2
+    assert options[0] in result.output
+
+
+def test_the_environment_sets_what_the_options_do_not(tmp_path):
+    environment = {"BOOTLEG_BUNDLE": str(tmp_path / "from-environment")}
+    assert "from-environment" in CliRunner(env=environment).invoke(main, ["serve"]).output
+    chosen = ["serve", "--bundle", str(tmp_path / "from-option")]
+    assert "from-option" in CliRunner(env=environment).invoke(main, chosen).output
+
+
+def test_a_bad_value_in_the_environment_is_refused_by_its_variable():
+    result = CliRunner(env={"BOOTLEG_PORT": "http"}).invoke(main, ["serve"])
+    assert result.exit_code == 2
+    assert "port" in result.output.lower()
+
+
+def test_the_help_imports_neither_torch_nor_a_server():
+    code = "import sys, click.testing; from bootleg_cli import main; "
+    code += "click.testing.CliRunner().invoke(main, ['serve', '--help']); "
+    code += "sys.exit(str([m for m in ('torch', 'onnxruntime', 'uvicorn', 'fastapi') if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_example_photograph_is_there_and_is_an_image():
+    assert cli.EXAMPLE_IMAGE.read_bytes()[:3] == b"\xff\xd8\xff"
+
+
+def test_the_curl_line_works_where_the_path_has_a_space(monkeypatch):
+    image = Path("/opt/My Software/example.jpg")
+    monkeypatch.setattr(cli, "EXAMPLE_IMAGE", image)
+    assert f"@{image}" in shlex.split(curl_line("127.0.0.1", 8000))

@@ -1,0 +1,79 @@
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from bootleg_bundle.errors import CorruptImageError
+from bootleg_bundle.images import ImageLimits
+from bootleg_bundle.preprocess import PreprocessSpec
+from bootleg_service import decode_pool
+from bootleg_service.decode_pool import DecodePool
+from bootleg_service.errors import OverloadedError
+from bootleg_service.metrics import Metrics
+
+from .pictures import photo, shade, shade_pixels, truncated_jpeg
+from .serving import eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def pool():
+    pool = DecodePool(PreprocessSpec(height=32, width=32), ImageLimits(), Metrics(), threads=2, max_waiting=3)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Hold every decode until the event is set."""
+    gate = threading.Event()
+    genuine = decode_pool.decode
+
+    def decode(data, limits):
+        assert gate.wait(60)
+        return genuine(data, limits)
+
+    monkeypatch.setattr(decode_pool, "decode", decode)
+    yield gate
+    gate.set()
+
+
+async def test_an_image_becomes_the_input_of_the_encoder(pool):
+    np.testing.assert_array_equal(await pool.decode(shade(300)), shade_pixels(300))
+    assert (await pool.decode(photo(width=200, height=90))).shape == (32, 32, 3)
+
+
+async def test_images_in_or_before_decode_are_counted_and_the_count_returns_to_zero(pool, gate):
+    tasks = [asyncio.create_task(pool.decode(image)) for image in (shade(1), truncated_jpeg(), shade(2))]
+    await eventually(lambda: pool.arriving == 3)
+    tasks[2].cancel()
+    gate.set()
+    _, bad, _ = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(bad, CorruptImageError)
+    assert pool.arriving == 0
+
+
+async def test_more_images_than_may_wait_are_refused_at_once(pool, gate):
+    tasks = [asyncio.create_task(pool.decode(shade(number))) for number in range(3)]
+    await eventually(lambda: pool.arriving == 3)
+    with pytest.raises(OverloadedError) as caught:
+        await pool.decode(shade(9))
+    assert caught.value.retry_after is not None
+    gate.set()
+    assert len(await asyncio.gather(*tasks)) == 3
+    np.testing.assert_array_equal(await pool.decode(shade(9)), shade_pixels(9))
+
+
+async def test_the_event_loop_turns_while_an_image_is_decoded(pool, gate):
+    task = asyncio.create_task(pool.decode(shade(1)))
+    await eventually(lambda: pool.arriving == 1)
+    turns = 0
+    for _ in range(100):
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns == 100
+    assert not task.done()
+    gate.set()
+    await task

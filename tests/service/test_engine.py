@@ -1,0 +1,132 @@
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bootleg_bundle.manifest import open_bundle
+from bootleg_service import engine as module
+from bootleg_service.engine import OUTPUTS, open_engine
+from bootleg_service.errors import StartupError
+from bootleg_service.settings import EngineSettings
+from tests.contract.doctor import change_golden
+
+PLAIN = EngineSettings(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def bundle(exported_bundle):
+    return open_bundle(exported_bundle)
+
+
+@pytest.fixture
+def doctored(exported_bundle, tmp_path):
+    return shutil.copytree(exported_bundle, tmp_path / "doctored")
+
+
+@pytest.fixture
+def without_driver(monkeypatch):
+    monkeypatch.setattr(module, "_cuda_driver_loads", lambda: False)
+
+
+def images(count):
+    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def test_a_bundle_opens_on_the_cpu_and_answers_what_is_asked(bundle):
+    engine = open_engine(bundle, PLAIN)
+    assert (engine.device, engine.precision, engine.providers) == ("cpu", "fp32", ["CPUExecutionProvider"])
+    answers = engine.run(images(3), ["patch_tokens", "embedding"])
+    assert {name: array.shape for name, array in answers.items()} == {
+        "embedding": (3, 32),
+        "patch_tokens": (3, 8, 8, 32),
+    }
+    np.testing.assert_allclose(answers["embedding"], answers["patch_tokens"].mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_has_one_answer_alone_and_in_any_batch(bundle):
+    engine = open_engine(bundle, PLAIN)
+    pixels = images(8)
+    together = engine.run(pixels, OUTPUTS)
+    for i in range(8):
+        alone = engine.run(pixels[i : i + 1], OUTPUTS)
+        for name in OUTPUTS:
+            np.testing.assert_allclose(together[name][i], alone[name][0], rtol=1e-4, atol=1e-5)
+
+
+def test_warm_up_runs_the_largest_batch(bundle, monkeypatch):
+    engine = open_engine(bundle, PLAIN)
+    sizes = []
+    monkeypatch.setattr(engine, "run", lambda pixels, outputs: sizes.append(len(pixels)))
+    engine.warm_up([1, 6])
+    assert sizes == [1, 1, 6, 6]
+
+
+def test_the_golden_check_passes_on_a_good_bundle(bundle):
+    assert open_engine(bundle, PLAIN).check_golden() <= 1e-4
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_golden_answer_that_the_model_does_not_give_stops_the_start(doctored, output):
+    change_golden(doctored, output, lambda array: array * 1.01)
+    with pytest.raises(StartupError, match="golden check failed on cpu"):
+        open_engine(open_bundle(doctored), PLAIN).check_golden()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_golden_answer_that_is_not_finite_stops_the_start(doctored, output):
+    change_golden(doctored, output, lambda array: np.full_like(array, np.nan))
+    with pytest.raises(StartupError, match="golden check failed"):
+        open_engine(open_bundle(doctored), PLAIN).check_golden()
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_device_asked_for_by_name_that_cannot_be_had_stops_the_start(bundle, without_driver, device):
+    with pytest.raises(StartupError, match=f"device = '{device}'"):
+        open_engine(bundle, EngineSettings(device=device))
+
+
+def test_a_runtime_that_lists_cuda_on_a_machine_without_a_driver_is_not_believed(bundle, without_driver, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(module.PROVIDERS.values()))
+    with pytest.raises(StartupError, match="no CUDA driver"):
+        open_engine(bundle, EngineSettings(device="cuda"))
+
+
+def test_a_runtime_that_quietly_took_the_cpu_instead_is_caught(bundle, monkeypatch):
+    monkeypatch.setattr(module, "_cuda_driver_loads", lambda: True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(module.PROVIDERS.values()))
+    monkeypatch.setattr(module, "_provider_list", lambda device, bundle: ["CPUExecutionProvider"])
+    with pytest.raises(StartupError, match="loaded CPUExecutionProvider instead of CUDAExecutionProvider"):
+        open_engine(bundle, EngineSettings(device="cuda"))
+
+
+def test_auto_takes_the_cpu_on_a_machine_without_a_driver(bundle, without_driver):
+    assert open_engine(bundle, EngineSettings(device="auto", threads=1)).device == "cpu"
+
+
+def test_auto_falls_back_to_the_cpu_and_says_so_when_cuda_cannot_be_used(bundle, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_cuda_driver_loads", lambda: True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert open_engine(bundle, EngineSettings(device="auto", threads=1)).device == "cpu"
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "falling back to the CPU" in record.getMessage()
+
+
+def test_a_precision_that_the_bundle_does_not_have_stops_the_start_and_names_those_it_has(bundle):
+    with pytest.raises(StartupError, match=r"precision = 'fp16'.*has fp32"):
+        open_engine(bundle, EngineSettings(device="cpu", precision="fp16"))
+
+
+def test_two_runtimes_installed_over_each_other_stop_the_start(bundle, monkeypatch):
+    both = [SimpleNamespace(name=name) for name in ("onnxruntime", "ONNXRuntime-GPU")]
+    monkeypatch.setattr(module.importlib.metadata, "distributions", lambda: both)
+    with pytest.raises(StartupError, match="both installed"):
+        open_engine(bundle, PLAIN)
+
+
+def test_tensorrt_engines_are_kept_in_a_directory_named_by_the_bundle(bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (_, options), *rest = module._provider_list("tensorrt", bundle)
+    assert bundle.sha256 in options["trt_engine_cache_path"]
+    assert options["trt_engine_cache_path"].startswith(str(tmp_path))
+    assert rest[-1] == "CPUExecutionProvider"

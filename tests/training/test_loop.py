@@ -1,0 +1,253 @@
+"""The real ``train``, whole runs of a dozen steps: resuming, stopping, bad steps, what is left behind."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bootleg_bundle.errors import CheckpointError, DataError, DivergedError
+from bootleg_bundle.preprocess import PreprocessSpec
+from bootleg_training import loop
+from bootleg_training.checkpoint import load_encoder, read_config, weights_sha256
+from bootleg_training.loop import Batch, Interrupted, load_batch, train
+from tests.training.tiny import CPU, tiny_config, tiny_pack
+
+STEPS = 12
+
+
+def run(config, pack, out):
+    return train(config, pack, out, device=CPU)
+
+
+def at_step(monkeypatch, step, action):
+    """Do something as the batch of ``step`` is loaded: ``action`` may change the batch or raise."""
+
+    def watched(config, pack, spec, now, device):
+        batch = load_batch(config, pack, spec, now, device)
+        return (action(batch) or batch) if now == step else batch
+
+    monkeypatch.setattr(loop, "load_batch", watched)
+
+
+def send(number):
+    return lambda _: os.kill(os.getpid(), number)
+
+
+def state(out, step=STEPS):
+    return load_file(out / "state" / f"step-{step:09d}" / "state.safetensors")
+
+
+def assert_same_run(one, two):
+    """Student, predictor, teacher, moments and the encoder that is handed on are equal to the last bit."""
+    first, second = state(one), state(two)
+    assert set(first) == set(second)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    kinds = {name.split(".")[0] for name in first} | {".".join(name.split(".")[:2]) for name in first}
+    assert {"model.student", "model.predictor", "model.teacher", "exp_avg", "exp_avg_sq", "updates"} <= kinds
+    assert read_config(one / "checkpoint").files == read_config(two / "checkpoint").files
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_stopped_by_a_signal_and_resumed_equals_the_uninterrupted_one(tmp_path, pack, monkeypatch, precision):
+    config = tiny_config(precision=precision)
+    run(config, pack, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, send(signal.SIGTERM))
+        with pytest.raises(Interrupted, match="stopped after step 6 of 12"):
+            run(config, pack, tmp_path / "parts")
+    assert not (tmp_path / "parts" / "checkpoint").exists()
+    run(config, pack, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert [line["step"] for line in lines(tmp_path / "parts")] == list(range(1, STEPS + 1))
+
+
+def test_a_run_that_crashed_between_saves_is_repeated_from_the_last_one(tmp_path, pack, monkeypatch):
+    config = tiny_config(save_every=4)
+    run(config, pack, tmp_path / "whole")
+
+    def crash(_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 10, crash)
+        with pytest.raises(MemoryError):
+            run(config, pack, tmp_path / "parts")
+    assert (tmp_path / "parts" / "state" / "latest").read_text() == "step-000000008"
+    run(config, pack, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_saving_more_often_does_not_change_the_run(tmp_path, pack):
+    run(tiny_config(), pack, tmp_path / "whole")
+    run(tiny_config(save_every=3, log_every=5), pack, tmp_path / "saved")
+    assert_same_run(tmp_path / "whole", tmp_path / "saved")
+
+
+def test_watching_a_labelled_pack_does_not_change_the_run(tmp_path):
+    labelled = tiny_pack(labelled=True)
+    blind = type(labelled)(labelled.images, None, (), labelled.fingerprint, labelled.name)
+    run(tiny_config(probe_every=5), labelled, tmp_path / "watched")
+    run(tiny_config(probe_every=5), blind, tmp_path / "blind")
+    assert_same_run(tmp_path / "watched", tmp_path / "blind")
+
+
+def test_a_labelled_pack_is_scored_before_during_and_after(tmp_path):
+    run(tiny_config(probe_every=5), tiny_pack(labelled=True), tmp_path / "run")
+    checks = [line for line in lines(tmp_path / "run") if "knn" in line]
+    assert [(check["step"], check["encoder"]) for check in checks] == [
+        (0, "random_init"),
+        (5, "teacher"),
+        (10, "teacher"),
+        (12, "teacher"),
+    ]
+    assert all(0 <= check["knn"] <= 1 and check["rank_me"] >= 1 for check in checks)
+    assert checks[-1]["knn"] == 1.0  # dark against light
+
+
+def test_the_same_seed_repeats_and_another_differs(tmp_path, pack):
+    for name, seed in (("one", 3), ("again", 3), ("other", 4)):
+        run(tiny_config(seed=seed), pack, tmp_path / name)
+    assert_same_run(tmp_path / "one", tmp_path / "again")
+    one, other = state(tmp_path / "one"), state(tmp_path / "other")
+    assert not torch.equal(one["model.student.patch_embed.weight"], other["model.student.patch_embed.weight"])
+
+
+def test_the_checkpoint_is_the_teacher_and_says_where_it_comes_from(tmp_path, pack):
+    config = tiny_config()
+    target = run(config, pack, tmp_path / "run")
+    encoder, saved = load_encoder(target)
+    tensors = state(tmp_path / "run")
+    for name, parameter in encoder.named_parameters():
+        assert torch.equal(parameter, tensors[f"model.teacher.{name}"])
+    source = saved.provenance
+    assert (source.dataset, source.dataset_fingerprint) == (pack.name, pack.fingerprint)
+    assert (source.steps, source.images_seen) == (STEPS, 96)
+    assert source.checkpoint_sha256 == weights_sha256(dict(encoder.named_parameters()))
+    assert {"torch", "pillow", "python"} <= set(source.versions)
+    assert saved.run == config
+    assert (saved.preprocess.height, saved.preprocess.width) == (32, 32)
+
+
+def test_the_loss_falls(tmp_path, pack):
+    run(tiny_config(images=8 * 40, optim={"base_lr": 0.05}), pack, tmp_path / "run")
+    losses = [line["loss"] for line in lines(tmp_path / "run")]
+    assert losses[0] == pytest.approx(1.0, abs=0.1)
+    assert np.mean(losses[-5:]) < 0.8
+
+
+def test_every_step_is_logged_with_its_rates(tmp_path, pack):
+    run(tiny_config(), pack, tmp_path / "run")
+    last = lines(tmp_path / "run")[-1]
+    assert (last["step"], last["images"], last["skipped_steps"]) == (12, 96, 0)
+    assert len(last["loss_per_layer"]) == len(last["explained"]) == len(last["target_std"]) == 3
+    assert last["loss"] == pytest.approx(np.mean(last["loss_per_layer"]), rel=1e-4)
+    assert 0 < last["momentum"] <= 1
+    assert last["lr"] > 0
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, pack):
+    first = run(tiny_config(), pack, tmp_path / "run")
+    before = {path: path.read_bytes() for path in first.iterdir()}
+    assert run(tiny_config(), pack, tmp_path / "run") == first
+    assert {path: path.read_bytes() for path in first.iterdir()} == before
+
+
+def test_a_run_resumed_with_other_settings_is_refused_and_keeps_its_record(tmp_path, pack, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, send(signal.SIGINT))
+        with pytest.raises(Interrupted):
+            run(tiny_config(), pack, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="images was 96, now 192"):
+        run(tiny_config(images=192), pack, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["images"] == 96
+
+
+def test_signals_act_as_before_when_the_run_is_over(tmp_path, pack):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    run(tiny_config(images=8), pack, tmp_path / "run")
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def poison(batch):
+    return Batch(batch.images_BHWC * float("nan"), batch.visible_BV, batch.rectangles_BMT)
+
+
+def test_a_non_finite_step_is_skipped_and_counted(tmp_path, pack, monkeypatch):
+    config = tiny_config(save_every=1)
+    at_step(monkeypatch, 6, poison)
+    run(config, pack, tmp_path / "run")
+    assert [line["skipped_steps"] for line in lines(tmp_path / "run")] == [0] * 6 + [1] * 6
+    assert all(torch.isfinite(tensor).all() for tensor in state(tmp_path / "run").values())
+    record = json.loads((tmp_path / "run" / "state" / "step-000000012" / "state.json").read_text())
+    assert record["skipped_steps"] == 1
+    assert state(tmp_path / "run")["updates"] == 11
+
+
+def test_a_skipped_step_leaves_the_whole_state_as_it_was(tmp_path, pack, monkeypatch):
+    config = tiny_config(images=8 * 7, save_every=1)
+    at_step(monkeypatch, 6, poison)
+    run(config, pack, tmp_path / "run")
+    before, after = state(tmp_path / "run", 6), state(tmp_path / "run", 7)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+def test_the_count_of_skipped_steps_survives_a_resume(tmp_path, pack, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, poison)
+        patch.setattr(loop, "rates", _stopping_rates(4))
+        with pytest.raises(Interrupted):
+            run(tiny_config(), pack, tmp_path / "run")
+    run(tiny_config(), pack, tmp_path / "run")
+    assert lines(tmp_path / "run")[-1]["skipped_steps"] == 1
+
+
+def _stopping_rates(step):
+    real = loop.rates
+
+    def rates(config, now):
+        if now == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(config, now)
+
+    return rates
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_last_good_weights(tmp_path, pack, monkeypatch):
+    def always(config, pack, spec, now, device):
+        return poison(load_batch(config, pack, spec, now, device))
+
+    monkeypatch.setattr(loop, "load_batch", always)
+    with pytest.raises(DivergedError, match="10 steps in a row"):
+        run(tiny_config(save_every=5), pack, tmp_path / "run")
+    assert all(torch.isfinite(tensor).all() for tensor in state(tmp_path / "run", 5).values())
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_pack_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):
+    with pytest.raises(DataError, match="batch_size is 8, but the pack has 5"):
+        run(tiny_config(), tiny_pack(5), tmp_path / "run")
+
+
+def test_a_batch_is_a_function_of_seed_and_step(pack):
+    config, spec = tiny_config(), PreprocessSpec(height=32, width=32)
+    one, again, later = (load_batch(config, pack, spec, step, CPU) for step in (3, 3, 4))
+    for field in ("images_BHWC", "visible_BV", "rectangles_BMT"):
+        assert torch.equal(getattr(one, field), getattr(again, field))
+    assert not torch.equal(one.images_BHWC, later.images_BHWC)
+    assert not torch.equal(one.visible_BV, later.visible_BV)
+
+
+def test_visible_and_target_counts_are_constant_in_a_batch(pack):
+    batch = load_batch(tiny_config(), pack, PreprocessSpec(height=32, width=32), 0, CPU)
+    assert batch.images_BHWC.shape == (8, 32, 32, 3)
+    assert batch.visible_BV.shape == (8, 19)
+    assert batch.rectangles_BMT.shape[:2] == (8, 4)
+    assert batch.images_BHWC.dtype == torch.float32

@@ -1,0 +1,209 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from bootleg_bundle.errors import CheckpointError
+from bootleg_training import state
+from bootleg_training.optimiser import build_optimiser, trained_parameters, update
+from bootleg_training.schedule import StepRates
+from bootleg_training.state import POINTER, Progress, load_state, save_state
+from tests.training.tiny import loss_of, tiny_batch, tiny_config, tiny_model, tiny_pack
+
+CONFIG = tiny_config(encoder={"depth": 2})
+PACK = tiny_pack(8)
+
+
+class Run:
+    """A model and its optimiser after some real steps."""
+
+    def __init__(self, seed=0):
+        self.model = tiny_model(CONFIG, seed)
+        self.optimiser = build_optimiser(self.model, CONFIG.optim)
+        self.steps = 0
+
+    def step(self):
+        loss = loss_of(self.model, tiny_batch(CONFIG, PACK, self.steps)).total
+        loss.backward()
+        _, taken = update(self.optimiser, loss, StepRates(1e-3, 0.05, 0.9), 3.0)
+        self.model.update_teacher(0.9, taken)
+        self.steps += 1
+        return self
+
+    def save(self, folder, **options):
+        return save_state(folder, self.model, self.optimiser, CONFIG, Progress(self.steps, 1.5, 0), **options)
+
+    def load(self, folder, config=CONFIG):
+        return load_state(folder, self.model, self.optimiser, config)
+
+    def numbers(self):
+        out = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        for name, parameter in trained_parameters(self.model).items():
+            for key, value in self.optimiser.state[parameter].items():
+                out[f"{key} {name}"] = value.clone()
+        return out
+
+
+def same(one, two):
+    return set(one) == set(two) and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_everything_is_loaded_as_it_was_saved(tmp_path):
+    run = Run().step().step()
+    run.save(tmp_path)
+    other = Run(seed=1)
+    assert other.load(tmp_path) == Progress(2, 1.5, 0)
+    assert same(run.numbers(), other.numbers())
+    other.steps = 2
+    assert same(run.step().numbers(), other.step().numbers())
+
+
+def test_no_state_is_no_error(tmp_path):
+    run = Run()
+    before = [p.clone() for p in run.model.parameters()]
+    assert run.load(tmp_path) is None
+    assert run.load(tmp_path / "absent") is None
+    assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
+
+
+def test_only_the_newest_states_are_kept(tmp_path):
+    run = Run()
+    for _ in range(4):
+        run.step().save(tmp_path, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [POINTER, "step-000000003", "step-000000004"]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_newest_state_survives_leftovers_of_a_longer_run(tmp_path, keep):
+    for step in (500, 1000):
+        (tmp_path / f"step-{step:09d}").mkdir()
+    run = Run().step()
+    run.save(tmp_path, keep=keep)
+    assert Run(seed=1).load(tmp_path).step == 1
+
+
+def test_saving_the_same_step_again_replaces_it(tmp_path):
+    Run(seed=1).step().save(tmp_path)
+    run = Run().step()
+    run.save(tmp_path)
+    other = Run(seed=2)
+    other.load(tmp_path)
+    assert same(run.numbers(), other.numbers())
+
+
+def half_written(tensors, path):
+    Path(path).write_bytes(b"half of a file")
+    raise OSError("no space left on device")
+
+
+def failing(*_, **__):
+    raise OSError("no space left on device")
+
+
+def failing_at(real, call):
+    """``real``, whose ``call``-th use (from 0) fails."""
+    count = iter(range(1000))
+
+    def function(*args, **kwargs):
+        if next(count) == call:
+            raise OSError("no space left on device")
+        return real(*args, **kwargs)
+
+    return function
+
+
+CRASHES = {
+    "while writing the tensors": (state, "save_file", half_written),
+    "flushing the tensors": (state, "flush", failing_at(state.flush, 0)),
+    "writing the record": (Path, "write_text", failing_at(Path.write_text, 0)),
+    "flushing the record": (state, "flush", failing_at(state.flush, 1)),
+    "renaming the directory": (Path, "rename", failing),
+    "writing the pointer": (Path, "write_text", failing_at(Path.write_text, 1)),
+    "flushing the pointer": (state, "flush", failing_at(state.flush, 2)),
+    "replacing the pointer": (os, "replace", failing),
+    "flushing the folder": (state, "flush", failing_at(state.flush, 3)),
+    "forgetting an old state": (shutil, "rmtree", failing_at(shutil.rmtree, 2)),
+}
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_a_crash_while_saving_leaves_a_whole_state_to_load(tmp_path, monkeypatch, crash):
+    run, known = Run(), {}
+    for _ in range(2):
+        run.step().save(tmp_path)
+        known[run.steps] = run.numbers()
+    run.step()
+    known[3] = run.numbers()
+    with monkeypatch.context() as patch:
+        patch.setattr(*CRASHES[crash])
+        with pytest.raises(OSError, match="no space left"):
+            run.save(tmp_path)
+    other = Run(seed=1)
+    progress = other.load(tmp_path)
+    assert progress.step in {2, 3}
+    assert same(other.numbers(), known[progress.step])
+    other.steps = 2  # and the run goes on: step 3 again, over whatever the crash left
+    other.load(tmp_path)
+    other.steps = 3
+    run.save(tmp_path)
+    assert other.load(tmp_path).step == 3
+    assert same(other.numbers(), known[3])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"images": 200}, "images was 96, now 200"),
+        ({"batch_size": 4}, "batch_size was 8, now 4"),
+        ({"optim": {"clip": 1.0}}, "optim"),
+        ({"encoder": {"depth": 2, "registers": 2}}, "encoder"),
+        ({"mask": {"visible": 0.25}}, "mask"),
+        ({"precision": "bf16"}, "precision was fp32, now bf16"),
+    ],
+)
+def test_other_settings_are_refused_by_their_name(tmp_path, change, named):
+    Run().step().save(tmp_path)
+    encoder = {"depth": 2}
+    changed = tiny_config(**{"encoder": encoder, **change})
+    with pytest.raises(CheckpointError, match=named):
+        Run().load(tmp_path, changed)
+
+
+def test_how_often_to_report_and_save_is_free_to_change(tmp_path):
+    Run().step().save(tmp_path)
+    changed = tiny_config(encoder={"depth": 2}, log_every=7, probe_every=7, save_every=7, name="renamed")
+    assert Run().load(tmp_path, changed).step == 1
+
+
+def test_a_setting_that_is_younger_than_the_state_counts_as_its_default(tmp_path):
+    record = Run().step().save(tmp_path) / "state.json"
+    fields = json.loads(record.read_text())
+    del fields["config"]["mask"]["views"]
+    record.write_text(json.dumps(fields))
+    assert Run().load(tmp_path).step == 1
+
+
+def damage_tensors(source):
+    path = source / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_tensors,
+        lambda source: (source / "state.safetensors").write_bytes(b""),
+        lambda source: (source / "state.safetensors").unlink(),
+        lambda source: (source / "state.json").write_text("{"),
+        lambda source: (source / "state.json").unlink(),
+        shutil.rmtree,
+    ],
+)
+def test_a_damaged_state_is_refused_with_its_place(tmp_path, damage):
+    damage(Run().step().save(tmp_path))
+    with pytest.raises(CheckpointError, match="step-000000001"):
+        Run().load(tmp_path)
