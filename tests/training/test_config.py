@@ -177,3 +177,17 @@ def test_a_file_that_is_no_mapping_is_refused_by_its_name(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         composed(file=file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [("optim.bass_lr=1", "optim.base_lr"), ("base_lr=1", "optim.base_lr"), ("mask.visable=0.3", "mask.visible")],
+)
+def test_a_misspelt_setting_names_the_one_that_was_meant(setting, meant):
+    with pytest.raises(ConfigError, match=rf"there is no such setting; did you mean {meant}\?"):
+        composed(setting)
+
+
+def test_a_setting_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(ConfigError, match="there is no such setting$"):
+        composed("xyzzy=1")

@@ -251,3 +251,14 @@ def test_visible_and_target_counts_are_constant_in_a_batch(pack):
     assert batch.visible_BV.shape == (8, 19)
     assert batch.rectangles_BMT.shape[:2] == (8, 4)
     assert batch.images_BHWC.dtype == torch.float32
+
+
+def test_a_run_resumed_on_other_images_is_refused_with_both_fingerprints(tmp_path, pack, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, send(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            run(tiny_config(), pack, tmp_path / "run")
+    other = tiny_pack(39)
+    with pytest.raises(DataError, match=f"{pack.fingerprint}.*{other.fingerprint}"):
+        run(tiny_config(), other, tmp_path / "run")
+    run(tiny_config(), pack, tmp_path / "run")

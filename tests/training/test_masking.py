@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from bootleg_bundle.errors import ConfigError
 from bootleg_training.config import MaskConfig
 from bootleg_training.masking import sample_ijepa, sample_masks, sample_uniform
 
@@ -145,7 +146,7 @@ def test_scanned_patches_are_contiguous_and_scattered_ones_are_not():
 
 
 def test_settings_that_leave_too_little_free_are_refused_with_their_numbers():
-    with pytest.raises(RuntimeError, match=r"4 rectangles of \d+ x \d+ leave fewer than 61 of 64"):
+    with pytest.raises(ConfigError, match=r"4 rectangles of \d+ x \d+ leave fewer than 61 of 64"):
         sample_uniform(MaskConfig(visible=0.95), 8, 4, rng())
 
 

@@ -34,7 +34,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(images, seed):
 
 
 def test_the_order_is_the_same_on_every_machine():
-    assert sample_indices(10, 0, 0, 10).tolist() == [1, 2, 9, 0, 3, 6, 5, 7, 4, 8]
+    assert sample_indices(10, 0, 0, 10).tolist() == [2, 7, 6, 3, 9, 0, 8, 1, 5, 4]
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4, 5, 255, 256, 257, 4096, 50_000])

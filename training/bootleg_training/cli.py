@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,27 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunCon
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{key} = {first['input']!r}: there is no such setting{_meant(first['loc'])}") from error
         raise ConfigError(f"{key} = {first['input']!r}: {first['msg']}") from error
+
+
+def _meant(path: tuple[int | str, ...]) -> str:
+    """``; did you mean ...?`` when a setting of nearly that name exists anywhere."""
+    names = _names(RunConfig().model_dump(mode="json"))
+    wrong = ".".join(str(part) for part in path)
+    by_leaf = {name.rpartition(".")[2]: name for name in names}
+    near = difflib.get_close_matches(wrong, names, 1) or [
+        by_leaf[leaf] for leaf in difflib.get_close_matches(str(path[-1]), by_leaf, 1)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _names(settings: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in settings.items():
+        names += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return names
 
 
 def _yaml(text: str, where: str) -> Any:

@@ -41,6 +41,8 @@ INTERRUPTED = 75
 """Exit code of a run that was asked to stop and saved its state (EX_TEMPFAIL): start it again to go on."""
 
 MAX_BAD_STEPS = 10
+STREAM = 0
+"""Separates masks and crops from the sample order, which draws from the same seed."""
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: the state is saved
@@ -128,7 +130,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
 
 def load_batch(config: RunConfig, pack: Pack, spec: PreprocessSpec, step: int, device: torch.device) -> Batch:
     """The batch of ``step``: a pure function of the configuration, the pack and the step."""
-    rng = np.random.Generator(np.random.Philox(key=[config.seed, step]))
+    rng = np.random.default_rng([config.seed, STREAM, step])
     size = config.batch_size
     index = sample_indices(len(pack.images), config.seed, step * size, size)
     images_BHWC = torch.from_numpy(pack.images[index]).to(device, non_blocking=True)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bootleg_bundle.errors import ConfigError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -49,7 +51,7 @@ def sample_uniform(config: MaskConfig, grid: int, batch: int, rng: np.random.Gen
     scan orders chosen per image (or uniformly at random).
 
     Raises:
-        RuntimeError: the settings leave too few free patches even after ``MAX_REDRAWS`` draws.
+        ConfigError: the settings leave too few free patches even after ``MAX_REDRAWS`` draws.
     """
     patches = grid**2
     visible = round(config.visible * patches)
@@ -69,7 +71,7 @@ def sample_uniform(config: MaskConfig, grid: int, batch: int, rng: np.random.Gen
         if not len(todo):
             break
     else:
-        raise RuntimeError(
+        raise ConfigError(
             f"mask: {config.rectangles} rectangles of {height} x {width} leave "
             f"fewer than {visible} of {patches} patches free"
         )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROUNDS = 6
+STREAM = 1
+"""Separates this use of a run's seed from the loop's, which is 0."""
 
 
 def sample_indices(images: int, seed: int, start: int, count: int) -> NDArray[np.int64]:
@@ -34,7 +36,7 @@ def permute(values: NDArray[np.int64], n: int, seed: int, epoch: int) -> NDArray
     """A Feistel permutation of [0, n), walked until it lands inside (Black and Rogaway, 2002)."""
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
-    keys = np.random.Generator(np.random.Philox(key=[seed, epoch])).integers(2**63, size=ROUNDS, dtype=np.uint64)
+    keys = np.random.default_rng([seed, STREAM, epoch]).integers(2**63, size=ROUNDS, dtype=np.uint64)
     out = values.astype(np.uint64)
     outside = np.ones(len(out), bool)
     while outside.any():

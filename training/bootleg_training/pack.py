@@ -10,13 +10,15 @@ that no step waits for a decoder. Unreadable files are left out, counted and lis
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from bootleg_bundle.errors import DataError, ImageError
 from bootleg_bundle.images import ImageLimits, decode
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Progress = Callable[[Iterable[Path], int], Iterable[Path]]
+
+INDEX_NAME = "pack.json"
+IMAGES_NAME = "images.npy"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 # A user's own files are trusted more than a stranger's request: allow what a camera or scanner makes.
 LIMITS = ImageLimits(max_bytes=256 * 2**20, max_side=65_535, max_pixels=150_000_000)
@@ -57,19 +63,38 @@ class Pack:
         return int(self.images.shape[1])
 
 
+class PackIndex(BaseModel):
+    """``pack.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    fingerprint: str
+    preprocess: PreprocessSpec
+    classes: tuple[str, ...]
+    labels: list[int] | None
+    files: list[str]
+    skipped: dict[str, str]
+
+
 def open_pack(path: Path) -> Pack:
     """Open a pack for reading.
 
     Raises:
-        DataError: ``path`` is no pack.
+        DataError: ``path`` is no pack, or a damaged one.
     """
-    index = path / "pack.json"
+    index = path / INDEX_NAME
     if not index.is_file():
         raise DataError(f"{path} is no pack: make one with `bootleg prepare FOLDER --out {path} --size SIDE`")
-    fields = json.loads(index.read_text(encoding="utf-8"))
-    images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
-    labels = None if fields["labels"] is None else np.asarray(fields["labels"], np.int64)
-    return Pack(images, labels, tuple(fields["classes"]), fields["fingerprint"], fields["name"])
+    try:
+        fields = PackIndex.model_validate_json(index.read_bytes())
+        images = np.load(path / IMAGES_NAME, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
+        raise DataError(f"the pack {path} is damaged: make it again") from error
+    if len(images) != len(fields.files):
+        raise DataError(f"the pack {path} is damaged: {len(images)} images for {len(fields.files)} files")
+    labels = None if fields.labels is None else np.asarray(fields.labels, np.int64)
+    return Pack(images, labels, fields.classes, fields.fingerprint, fields.name)
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -92,7 +117,7 @@ def write_pack(
     side: int,
     *,
     name: str | None = None,
-    progress: Callable[[Iterable[Path], int], Iterable[Path]],
+    progress: Progress,
 ) -> tuple[Pack, dict[str, str]]:
     """Decode, resize and pack every image below ``folder``.
 
@@ -114,23 +139,28 @@ def write_pack(
     if out.exists():
         raise DataError(f"{out} exists already: remove it or choose another --out")
     paths = find_images(folder)
-    spec = PreprocessSpec(height=side, width=side)
-    partial = out.with_name(out.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (len(paths), side, side, 3))
+    unfinished = out.with_name(out.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        index = _fill(unfinished, folder, paths, PreprocessSpec(height=side, width=side), name or folder.name, progress)
+        (unfinished / INDEX_NAME).write_text(index.model_dump_json(), encoding="utf-8")
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return open_pack(out), index.skipped
+
+
+def _fill(
+    target: Path, folder: Path, paths: list[Path], spec: PreprocessSpec, name: str, progress: Progress
+) -> PackIndex:
+    array = np.lib.format.open_memmap(target / IMAGES_NAME, "w+", np.uint8, (len(paths), spec.height, spec.width, 3))
     digest = hashlib.sha256()
     kept: list[Path] = []
     skipped: dict[str, str] = {}
-
-    def load(path: Path) -> tuple[NDArray[np.uint8] | str, bytes]:
-        data = path.read_bytes()
-        try:
-            return apply(spec, decode(data, LIMITS)), hashlib.sha256(data).digest()
-        except ImageError as error:
-            return error.message, b""
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, (image, content) in zip(progress(paths, len(paths)), pool.map(load, paths), strict=True):
+        loaded = pool.map(partial(_load, spec=spec), paths)
+        for path, (image, content) in zip(progress(paths, len(paths)), loaded, strict=True):
             relative = path.relative_to(folder).as_posix()
             if isinstance(image, str):
                 skipped[relative] = image
@@ -139,25 +169,32 @@ def write_pack(
             digest.update(relative.encode() + b"\0" + content)
             kept.append(path)
     if not kept:
-        raise DataError(
-            f"none of the {len(paths)} images below {folder} can be decoded; first: {next(iter(skipped.items()))}"
-        )
+        first = next(iter(skipped.items()))
+        raise DataError(f"none of the {len(paths)} images below {folder} can be decoded; {first[0]}: {first[1]}")
     array.flush()
     del array
-    _truncate_rows(partial / "images.npy", len(kept))
+    _truncate_rows(target / IMAGES_NAME, len(kept))
     labels, classes = _labels(kept, folder)
-    index = {
-        "name": name or folder.name,
-        "fingerprint": digest.hexdigest(),
-        "preprocess": spec.model_dump(mode="json"),
-        "classes": classes,
-        "labels": labels,
-        "files": [p.relative_to(folder).as_posix() for p in kept],
-        "skipped": skipped,
-    }
-    (partial / "pack.json").write_text(json.dumps(index), encoding="utf-8")
-    partial.rename(out)
-    return open_pack(out), skipped
+    return PackIndex(
+        name=name,
+        fingerprint=digest.hexdigest(),
+        preprocess=spec,
+        classes=tuple(classes),
+        labels=labels,
+        files=[p.relative_to(folder).as_posix() for p in kept],
+        skipped=skipped,
+    )
+
+
+def _load(path: Path, spec: PreprocessSpec) -> tuple[NDArray[np.uint8] | str, bytes]:
+    """The image and its content's hash, or the reason why there is none."""
+    try:
+        data = path.read_bytes()
+        return apply(spec, decode(data, LIMITS)), hashlib.sha256(data).digest()
+    except ImageError as error:
+        return error.message, b""
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}", b""
 
 
 def _labels(paths: list[Path], folder: Path) -> tuple[list[int] | None, list[str]]:
