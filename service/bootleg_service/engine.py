@@ -138,6 +138,8 @@ def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engi
         )
     if device != "cpu" and not _cuda_driver_loads():  # before touching TensorRT, which can crash without a driver
         raise StartupError(f"device = {device!r}: no CUDA driver (libcuda.so.1) can be loaded on this machine")
+    if device != "cpu":
+        ort.preload_dlls()  # CUDA and cuDNN from their wheels, where nothing else provides them
     engine = Engine(bundle, device, settings.precision, settings.threads)
     if engine.providers[0] != wanted:
         raise StartupError(f"device = {device!r}: ONNX Runtime loaded {engine.providers[0]} instead of {wanted}")

@@ -189,5 +189,5 @@ def test_a_misspelt_setting_names_the_one_that_was_meant(setting, meant):
 
 
 def test_a_setting_like_no_other_is_refused_without_a_guess():
-    with pytest.raises(ConfigError, match="there is no such setting$"):
+    with pytest.raises(ConfigError, match=r"there is no such setting$"):
         composed("xyzzy=1")
