@@ -43,6 +43,7 @@ format: setup  ## mend what can be mended
 	$(DEV)/bin/ruff format .
 
 bench: setup  ## run the benchmarks; each writes benchmarks/results/NAME.json
+	$(DEV)/bin/python -m benchmarks.training_step
 	$(DEV)/bin/python -m benchmarks.serve
 
 results: setup  ## write the tables of README and docs from benchmarks/results

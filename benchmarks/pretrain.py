@@ -20,7 +20,6 @@ from bootleg_training.probe import probe_checkpoint, record_probes
 def main() -> None:
     """Probe each checkpoint given on the command line."""
     arguments = [Path(argument) for argument in sys.argv[1:]]
-    sys.argv[1:] = [f"{a.parent.name}/{a.name}" for a in arguments]  # results name no folder of this machine
     rows = []
     for checkpoint, train, test in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
         probes = probe_checkpoint(checkpoint, open_pack(train), open_pack(test), choose_device("auto"))

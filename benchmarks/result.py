@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bootleg_training.provenance import commit, hardware
+from bootleg_bundle.cores import usable_cores
+from bootleg_training.provenance import commit, processor
 
 FOLDER = Path(__file__).with_name("results")
 
@@ -17,13 +18,15 @@ FOLDER = Path(__file__).with_name("results")
 def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
     """Write ``results/NAME.json`` with where, when and how the rows were measured."""
     program = f"python -m benchmarks.{Path(sys.argv[0]).stem}"
+    arguments = [Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:]]
     result = {
-        "hardware": hardware(),
+        "hardware": f"{usable_cores()} cores, {processor()}",
         "commit": commit(),
-        "command": " ".join([program, *map(shlex.quote, sys.argv[1:])]),
+        "command": " ".join([program, *map(shlex.quote, arguments)]),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "rows": rows,
     }
+    FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return path

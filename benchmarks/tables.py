@@ -71,6 +71,15 @@ def _pretrain(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, body)
 
 
+def _training(rows: list[dict[str, Any]]) -> str:
+    head = ["step", "encoder", "batch", "images/s", "ratio"]
+    body = [
+        [row["step"], row["encoder"], str(row["batch"]), f"{row['images_per_s']:.0f}", f"{row['ratio']:.2f}"]
+        for row in rows
+    ]
+    return _markdown(head, body)
+
+
 def _serve(rows: list[dict[str, Any]]) -> str:
     head = ["model", "load", "clients", "images/s", "share of raw", "p50", "p99", "mean batch"]
     body = [
@@ -94,7 +103,11 @@ def _markdown(head: list[str], body: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {"pretrain": _pretrain, "serve": _serve}
+TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "pretrain": _pretrain,
+    "serve": _serve,
+    "training": _training,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

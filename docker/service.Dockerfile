@@ -23,5 +23,5 @@ USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-  CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+  CMD python3 -c "import os, urllib.request as r; r.urlopen('http://127.0.0.1:%s/health/ready' % os.environ['BOOTLEG_PORT'], timeout=2)"
 CMD ["bootleg", "serve"]

@@ -24,6 +24,12 @@ FORMAT_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
 
+GRAPH_INPUT: Final = "pixels"
+GRAPH_OUTPUTS: Final = ("embedding", "patch_tokens", "layers")
+
+GOLDEN_TOLERANCE: Final = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2, "int8": 1e-1}
+"""By precision: the largest relative error (Frobenius) of a golden output on any machine."""
+
 _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _HEX = r"^[0-9a-f]{64}$"
@@ -141,6 +147,9 @@ class Manifest(_Strict):
     def _files_named_are_listed(self) -> Manifest:
         if "fp32" not in self.graphs:
             raise ValueError("graphs: the fp32 graph is required")
+        unknown = sorted(set(self.graphs) - set(GOLDEN_TOLERANCE))
+        if unknown:
+            raise ValueError(f"graphs: unknown precision {unknown[0]!r}; known: {', '.join(GOLDEN_TOLERANCE)}")
         for path in [self.golden, *(graph.file for graph in self.graphs.values())]:
             if path not in self.files:
                 raise ValueError(f"files: {path!r} is named by the manifest but has no entry")

@@ -36,7 +36,11 @@ COMMANDS = {
     ),
     "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
     "train": Command("bootleg_training.cli:train", "training", "Pretrain an encoder on unlabelled images."),
-    "verify": Command("bootleg_export.cli:verify", "export,cpu", "Check a bundle: hashes, parity and golden outputs."),
+    "verify": Command(
+        "bootleg_export.cli:verify",
+        "cpu",
+        "Check a bundle: hashes, golden outputs, and that batches change nothing.",
+    ),
 }
 
 _ASKED = "bootleg_cli.asked"
@@ -74,10 +78,18 @@ class LazyGroup(click.Group):
             raise _Refused(error.message) from error
         except ModuleNotFoundError as error:
             asked = ctx.meta.get(_ASKED)
-            if asked is None or error.name is None or error.name.split(".")[0] in OURS:
+            if asked is None or error.name is None or not _is_absent(error.name, COMMANDS[asked]):
                 raise
             line = f"pip install 'bootleg-vision[{COMMANDS[asked].extra}]'"
-            raise _Refused(f"`bootleg {asked}` needs the package {error.name}; install it with: {line}") from error
+            raise _Refused(
+                f"`bootleg {asked}` needs {error.name}, which is not installed; install it with: {line}"
+            ) from error
+
+
+def _is_absent(module: str, command: Command) -> bool:
+    """Whether a missing module means "not installed": somebody else's, or the command's whole room."""
+    target = command.target.partition(":")[0]
+    return module.split(".", maxsplit=1)[0] not in OURS or module in {target, target.split(".")[0]}
 
 
 class _Refused(click.ClickException):

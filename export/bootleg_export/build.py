@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from bootleg_bundle.errors import BundleError, ParityError
 from bootleg_bundle.manifest import (
     GOLDEN_NAME,
+    GRAPH_OUTPUTS,
     Architecture,
     Bundle,
     Graph,
@@ -22,7 +23,7 @@ from bootleg_bundle.manifest import (
     write_bundle,
 )
 from bootleg_export.card import model_card
-from bootleg_export.graph import OUTPUTS, POOLING, ServingGraph
+from bootleg_export.graph import POOLING, ServingGraph
 from bootleg_export.parity import GATES, measure
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import run_graph
@@ -42,14 +43,13 @@ GOLDEN_IMAGES = 2
 CARD_NAME = "README.md"
 
 
-def build_bundle(checkpoint: Path, out: Path, *, name: str, images: NDArray[np.uint8] | None = None) -> Bundle:
+def build_bundle(checkpoint: Path, out: Path, *, name: str) -> Bundle:
     """Export a checkpoint.
 
     Args:
         checkpoint: directory written by training.
         out: bundle directory to create; must not exist. Nothing is left there when a check fails.
         name: the model's name in the service.
-        images: uint8 ``[n, H, W, 3]`` to measure parity on; generated ones when None.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -65,7 +65,7 @@ def build_bundle(checkpoint: Path, out: Path, *, name: str, images: NDArray[np.u
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _fill(partial, encoder, config, name, images)
+        _fill(partial, encoder, config, name)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -76,18 +76,16 @@ def reference_outputs(graph: ServingGraph, pixels: NDArray[np.uint8]) -> dict[st
     """What PyTorch computes in float32: the reference of every comparison."""
     with torch.no_grad():
         outputs = graph(torch.from_numpy(pixels))
-    return {name: output.numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
+    return {name: output.numpy() for name, output in zip(GRAPH_OUTPUTS, outputs, strict=True)}
 
 
-def _fill(
-    folder: Path, encoder: Encoder, config: CheckpointConfig, name: str, images: NDArray[np.uint8] | None
-) -> None:
+def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -> None:
     spec, shape = config.preprocess, config.encoder
     graph = ServingGraph(encoder, spec, config.target_layers).eval()
     file = "encoder.fp32.onnx"
     export_onnx(graph, folder / file)
 
-    pixels = natural_noise(PARITY_IMAGES, spec.height, spec.width) if images is None else images
+    pixels = natural_noise(PARITY_IMAGES, spec.height, spec.width)
     parity = measure("fp32", reference_outputs(graph, pixels), run_graph(folder / file, pixels, PARITY_BATCHES))
     for row in parity:
         if not GATES["fp32"].passes(row):
@@ -96,7 +94,8 @@ def _fill(
                 f"{row.cosine_min:.7f}; allowed {GATES['fp32'].relative_frobenius:.0e} and {GATES['fp32'].cosine_min}"
             )
     golden = natural_noise(GOLDEN_IMAGES, spec.height, spec.width, seed=1)
-    np.savez(folder / GOLDEN_NAME, allow_pickle=False, pixels=golden, **reference_outputs(graph, golden))
+    arrays: dict[str, Any] = {"pixels": golden, **reference_outputs(graph, golden)}
+    np.savez(folder / GOLDEN_NAME, **arrays)
 
     weights = weights_sha256(dict(encoder.named_parameters()))
     parameters = sum(p.numel() for p in encoder.parameters())

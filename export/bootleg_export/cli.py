@@ -27,7 +27,7 @@ def export(checkpoint: Path, out: Path, name: str | None) -> None:
 @click.command()
 @click.argument("bundle", type=Folder)
 def verify(bundle: Path) -> None:
-    """Check a bundle: hashes, parity and golden outputs."""
+    """Check a bundle: hashes, golden outputs, and that batches change nothing."""
     from bootleg_export.verify import verify_bundle
 
     checks = verify_bundle(bundle)

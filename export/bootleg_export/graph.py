@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from bootleg_bundle.preprocess import PreprocessSpec
     from bootleg_training.vit import Encoder
 
-INPUT = "pixels"
-OUTPUTS = ("embedding", "patch_tokens", "layers")
 POOLING = "mean of the patch tokens after the final norm"
 
 

@@ -32,7 +32,12 @@ class Gate:
 NOT_FINITE = 1e30
 """Stands for an infinite or undefined error: JSON has neither, and no gate lets it pass."""
 
-GATES = {"fp32": Gate(relative_frobenius=1e-5, cosine_min=0.999999)}
+GATES = {
+    "fp32": Gate(relative_frobenius=1e-5, cosine_min=0.999999),
+    "fp16": Gate(relative_frobenius=5e-3, cosine_min=0.9995),
+    "bf16": Gate(relative_frobenius=2e-2, cosine_min=0.999),
+    "int8": Gate(relative_frobenius=6e-2, cosine_min=0.995),
+}
 
 
 def measure(precision: str, reference: Arrays, actual: Arrays) -> tuple[Parity, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime as ort
 
-from bootleg_export.graph import INPUT, OUTPUTS
+from bootleg_bundle.manifest import GRAPH_INPUT, GRAPH_OUTPUTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,6 @@ def run_graph(path: Path, pixels: NDArray[np.uint8], batches: tuple[int, ...]) -
     start, turn = 0, 0
     while start < len(pixels):
         size = batches[turn % len(batches)]
-        parts.append(session.run(list(OUTPUTS), {INPUT: pixels[start : start + size]}))
+        parts.append(session.run(list(GRAPH_OUTPUTS), {GRAPH_INPUT: pixels[start : start + size]}))
         start, turn = start + size, turn + 1
-    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(OUTPUTS)}
+    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(GRAPH_OUTPUTS)}

@@ -9,10 +9,12 @@ import onnx
 import torch
 
 from bootleg_bundle.errors import ParityError
-from bootleg_export.graph import INPUT, OUTPUTS, ServingGraph
+from bootleg_bundle.manifest import GRAPH_INPUT, GRAPH_OUTPUTS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bootleg_export.graph import ServingGraph
 
 OPSET = 20
 """Runs on every target tried; asking for 26 or more writes an invalid opset-18 file without a word."""
@@ -34,8 +36,8 @@ def export_onnx(graph: ServingGraph, path: Path) -> None:
         program = torch.onnx.export(
             graph.eval(),
             (example,),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            input_names=[GRAPH_INPUT],
+            output_names=list(GRAPH_OUTPUTS),
             dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1, max=4096)}},
             opset_version=OPSET,
             dynamo=True,
@@ -79,10 +81,12 @@ def check_contract(model: onnx.ModelProto) -> None:
         raise ParityError(f"the exporter wrote opset {opsets.get('')}; {OPSET} was asked for")
     inputs = [value.name for value in model.graph.input]
     outputs = [value.name for value in model.graph.output]
-    if inputs != [INPUT] or outputs != list(OUTPUTS):
-        raise ParityError(f"the exported graph maps {inputs} to {outputs}; the contract is {INPUT} to {list(OUTPUTS)}")
+    if inputs != [GRAPH_INPUT] or outputs != list(GRAPH_OUTPUTS):
+        raise ParityError(
+            f"the exported graph maps {inputs} to {outputs}; the contract is {GRAPH_INPUT} to {list(GRAPH_OUTPUTS)}"
+        )
     for value in (*model.graph.input, *model.graph.output):
-        wanted = onnx.TensorProto.UINT8 if value.name == INPUT else onnx.TensorProto.FLOAT
+        wanted = onnx.TensorProto.UINT8 if value.name == GRAPH_INPUT else onnx.TensorProto.FLOAT
         if value.type.tensor_type.elem_type != wanted:
             raise ParityError(f"{value.name}: the exporter wrote another element type than the contract's")
         batch = value.type.tensor_type.shape.dim[0]

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import orjson
 
-from bootleg_service.errors import MediaTypeError
+from bootleg_service.errors import NotAcceptableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from bootleg_bundle.manifest import Manifest
@@ -38,7 +36,7 @@ def negotiate(accept: str) -> Wire:
     """Choose the answer's media type from an ``Accept`` header (RFC 9110, 12.5.1).
 
     Raises:
-        MediaTypeError: none of the accepted types is served.
+        NotAcceptableError: none of the accepted types is served.
     """
     best: tuple[float, Wire] | None = None
     for part in (accept or "*/*").split(","):
@@ -48,7 +46,7 @@ def negotiate(accept: str) -> Wire:
         if wire is not None and quality > 0 and (best is None or quality > best[0]):
             best = quality, wire
     if best is None:
-        raise MediaTypeError(f"Accept: this route answers {JSON}, {NPY} and {RAW}", param="accept")
+        raise NotAcceptableError(f"Accept: this route answers {JSON}, {NPY} and {RAW}", param="accept")
     return best[1]
 
 
@@ -102,11 +100,6 @@ def npy(array: NDArray[np.floating]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def stack(values: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-    """Join per-image results along a new first axis."""
-    return np.stack(values)
 
 
 def base64_floats(array: NDArray[np.floating]) -> str:

@@ -157,7 +157,8 @@ class Batcher:
             if left <= 0:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wait_for_change(), left)
+                async with asyncio.timeout(left):
+                    await self._wait_for_change()
 
     async def _wait_for_change(self, also: asyncio.Task[None] | None = None) -> None:
         self._changed.clear()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from bootleg_bundle.errors import ImageLimitError
+from bootleg_bundle.errors import BootlegError, ImageLimitError
 from bootleg_bundle.images import MEDIA_TYPES, sniff
 from bootleg_service.errors import BodyTooLargeError, ImageUrlError, MediaTypeError, ReceiveTimeoutError, RequestError
+from bootleg_service.pipeline import ImageFailure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -71,7 +72,11 @@ async def read_images(request: Request, limits: RequestLimits) -> list[bytes]:
     Raises:
         MediaTypeError: the content type names a format other than the content's.
         RequestError: a malformed form, or too many images.
-        ImageLimitError: an image is larger than the limit.
+        ImageFailure: one file of a form is empty, too large, no image, or mislabelled; ``param`` names it.
+        EmptyImageError: the raw body is empty.
+        ImageFormatError: the raw body is no image we accept.
+        BodyTooLargeError: the raw body is larger than an image may be, or the form than a body.
+        ReceiveTimeoutError: the body did not arrive in time.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -140,11 +145,18 @@ async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
         images: list[bytes] = []
         for i, file in enumerate(files):
             assert isinstance(file, UploadFile)
-            if (file.size or 0) > limits.image.max_bytes:
-                raise ImageLimitError(
-                    f"images[{i}] has {file.size:,} bytes; the limit is {limits.image.max_bytes:,} bytes"
-                )
-            images.append(await file.read())
+            try:
+                images.append(await _read_file(file, limits))
+            except BootlegError as error:
+                raise ImageFailure(error, f"images[{i}]") from error
         return images
     finally:
         await form.close()
+
+
+async def _read_file(file: UploadFile, limits: RequestLimits) -> bytes:
+    if (file.size or 0) > limits.image.max_bytes:
+        raise ImageLimitError(f"the image has {file.size:,} bytes; the limit is {limits.image.max_bytes:,} bytes")
+    data = await file.read()
+    _check_declared(data, (file.content_type or "").partition(";")[0].strip().lower())
+    return data

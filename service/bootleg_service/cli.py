@@ -23,30 +23,78 @@ LOOPBACK = ("127.0.0.1", "localhost")
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="BOOTLEG_BUNDLE",
+    show_envvar=True,
     help="[default: the shipped one]",
 )
-@click.option("--host", default="127.0.0.1", envvar="BOOTLEG_HOST")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8000, envvar="BOOTLEG_PORT")
+@click.option("--host", default="127.0.0.1", envvar="BOOTLEG_HOST", show_envvar=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, envvar="BOOTLEG_PORT", show_envvar=True)
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]), default="auto", envvar="BOOTLEG_DEVICE"
-)
-@click.option("--precision", default="fp32", envvar="BOOTLEG_PRECISION", help="One of the bundle's graphs.")
-@click.option(
-    "--threads", type=click.IntRange(0), default=0, envvar="BOOTLEG_THREADS", help="Of ONNX Runtime; 0: one per core."
-)
-@click.option("--max-batch", type=click.IntRange(1, 4096), default=8, envvar="BOOTLEG_MAX_BATCH", help="Images.")
-@click.option("--decode-threads", type=click.IntRange(1, 256), default=2, envvar="BOOTLEG_DECODE_THREADS")
-@click.option("--redis-url", envvar="BOOTLEG_REDIS_URL", help="Share the cache through Redis.")
-@click.option(
-    "--cache-bytes", type=click.IntRange(0), default=64 * 2**20, envvar="BOOTLEG_CACHE_BYTES", help="In-process cache."
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", envvar="BOOTLEG_DEVICE", show_envvar=True
 )
 @click.option(
-    "--max-image-bytes", type=click.IntRange(1), default=10 * 2**20, envvar="BOOTLEG_MAX_IMAGE_BYTES", help="Encoded."
+    "--precision", default="fp32", envvar="BOOTLEG_PRECISION", show_envvar=True, help="One of the bundle's graphs."
 )
-@click.option("--max-image-pixels", type=click.IntRange(1), default=50_000_000, envvar="BOOTLEG_MAX_IMAGE_PIXELS")
-@click.option("--drain-seconds", type=click.IntRange(1), default=20, envvar="BOOTLEG_DRAIN_SECONDS")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning"]), default="info", envvar="BOOTLEG_LOG_LEVEL"
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    envvar="BOOTLEG_THREADS",
+    show_envvar=True,
+    help="Of ONNX Runtime; 0: one per core.",
+)
+@click.option(
+    "--max-batch", type=click.IntRange(1, 4096), default=8, envvar="BOOTLEG_MAX_BATCH", show_envvar=True, help="Images."
+)
+@click.option(
+    "--decode-threads", type=click.IntRange(1, 256), default=2, envvar="BOOTLEG_DECODE_THREADS", show_envvar=True
+)
+@click.option("--redis-url", envvar="BOOTLEG_REDIS_URL", show_envvar=True, help="Share the cache through Redis.")
+@click.option(
+    "--cache-bytes",
+    type=click.IntRange(0),
+    default=64 * 2**20,
+    envvar="BOOTLEG_CACHE_BYTES",
+    show_envvar=True,
+    help="In-process cache.",
+)
+@click.option(
+    "--max-image-bytes",
+    type=click.IntRange(1),
+    default=10 * 2**20,
+    envvar="BOOTLEG_MAX_IMAGE_BYTES",
+    show_envvar=True,
+    help="Encoded.",
+)
+@click.option(
+    "--max-image-pixels",
+    type=click.IntRange(1),
+    default=50_000_000,
+    envvar="BOOTLEG_MAX_IMAGE_PIXELS",
+    show_envvar=True,
+)
+@click.option(
+    "--max-images",
+    type=click.IntRange(1, 4096),
+    default=32,
+    envvar="BOOTLEG_MAX_IMAGES",
+    show_envvar=True,
+    help="Of a request.",
+)
+@click.option(
+    "--request-seconds",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    envvar="BOOTLEG_REQUEST_SECONDS",
+    show_envvar=True,
+    help="From a body's end to its answer.",
+)
+@click.option("--drain-seconds", type=click.IntRange(1), default=20, envvar="BOOTLEG_DRAIN_SECONDS", show_envvar=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning"]),
+    default="info",
+    envvar="BOOTLEG_LOG_LEVEL",
+    show_envvar=True,
 )
 def serve(  # noqa: PLR0913  # one argument an option
     *,
@@ -62,6 +110,8 @@ def serve(  # noqa: PLR0913  # one argument an option
     cache_bytes: int,
     max_image_bytes: int,
     max_image_pixels: int,
+    max_images: int,
+    request_seconds: float,
     drain_seconds: int,
     log_level: str,
 ) -> None:
@@ -72,7 +122,11 @@ def serve(  # noqa: PLR0913  # one argument an option
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = Settings(
-        limits=RequestLimits(image=ImageLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels)),
+        limits=RequestLimits(
+            image=ImageLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
+            max_images=max_images,
+            request_seconds=request_seconds,
+        ),
         batch=BatchSettings(max_batch=max_batch),
         cache=CacheSettings(memory_bytes=cache_bytes, redis_url=redis_url),
         engine=EngineSettings.model_validate({"device": device, "precision": precision, "threads": threads}),

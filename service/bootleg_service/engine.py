@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import logging
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnxruntime as ort
 
+from bootleg_bundle.cores import usable_cores
+from bootleg_bundle.manifest import GOLDEN_TOLERANCE, GRAPH_INPUT, GRAPH_OUTPUTS
 from bootleg_service.errors import StartupError
 
 if TYPE_CHECKING:
@@ -29,13 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bootleg.engine")
 
-OUTPUTS: Final = ("embedding", "patch_tokens", "layers")
-PROVIDERS: Final = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-GOLDEN_RELATIVE_ERROR: Final = {"fp32": 1e-4, "fp16": 1e-2}
+PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -43,13 +37,13 @@ class Engine:
     """One loaded encoder graph.
 
     Attributes:
-        device: where it runs: ``cpu``, ``cuda`` or ``tensorrt``.
+        device: where it runs: ``cpu`` or ``cuda``.
         precision: of its graph.
     """
 
     def __init__(self, bundle: Bundle, device: str, precision: str, threads: int) -> None:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Spinning threads would take the cores that decode needs.
@@ -58,7 +52,7 @@ class Engine:
         self.precision = precision
         self._bundle = bundle
         self._session = ort.InferenceSession(
-            bundle.graph(precision).read_bytes(), options, providers=_provider_list(device, bundle)
+            bundle.graph(precision).read_bytes(), options, providers=_provider_list(device)
         )
         self.providers: list[str] = self._session.get_providers()
 
@@ -67,20 +61,20 @@ class Engine:
 
         Args:
             pixels: uint8 ``[n, H, W, 3]``.
-            outputs: names among ``OUTPUTS``.
+            outputs: names among ``GRAPH_OUTPUTS``.
 
         Returns:
             float32 arrays by name, first axis ``n``.
         """
         names = sorted(outputs)
-        return dict(zip(names, self._session.run(names, {"pixels": pixels}), strict=True))
+        return dict(zip(names, self._session.run(names, {GRAPH_INPUT: pixels}), strict=True))
 
     def warm_up(self, batches: Iterable[int]) -> None:
         """Run each batch size twice: allocators and kernels settle on the second run."""
         spec = self._bundle.manifest.preprocess
         for batch in batches:
             for _ in range(2):
-                self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), OUTPUTS)
+                self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), GRAPH_OUTPUTS)
 
     def check_golden(self) -> float:
         """Run the bundle's golden images and compare.
@@ -92,12 +86,13 @@ class Engine:
             StartupError: it exceeds what the precision allows.
         """
         with np.load(self._bundle.file(self._bundle.manifest.golden), allow_pickle=False) as golden:
-            actual = self.run(golden["pixels"], OUTPUTS)
+            actual = self.run(golden["pixels"], GRAPH_OUTPUTS)
             errors = [
-                float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in OUTPUTS
+                float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name]))
+                for name in GRAPH_OUTPUTS
             ]
         worst = float(np.max(errors))  # unlike max(), never hides a NaN
-        allowed = GOLDEN_RELATIVE_ERROR.get(self.precision, 1e-1)
+        allowed = GOLDEN_TOLERANCE[self.precision]
         if not worst <= allowed:
             raise StartupError(
                 f"the model's golden check failed on {self.device}: relative error {worst:.1e}, allowed {allowed:.0e}"
@@ -136,7 +131,7 @@ def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engi
             f"device = {device!r}: the installed ONNX Runtime has no {wanted}; "
             "install it with: pip install 'bootleg-vision[gpu]'"
         )
-    if device != "cpu" and not _cuda_driver_loads():  # before touching TensorRT, which can crash without a driver
+    if device != "cpu" and not _cuda_driver_loads():
         raise StartupError(f"device = {device!r}: no CUDA driver (libcuda.so.1) can be loaded on this machine")
     if device != "cpu":
         ort.preload_dlls()  # CUDA and cuDNN from their wheels, where nothing else provides them
@@ -146,27 +141,10 @@ def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engi
     return engine
 
 
-def _provider_list(device: str, bundle: Bundle) -> list[str | tuple[str, dict[str, str]]]:
+def _provider_list(device: str) -> list[str | tuple[str, dict[str, str]]]:
     if device == "cpu":
         return [PROVIDERS["cpu"]]
-    cuda: tuple[str, dict[str, str]] = (PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested"})
-    if device == "cuda":
-        return [cuda, PROVIDERS["cpu"]]
-    # ONNX Runtime keys engines by graph structure, not by weights: the bundle's hash names the directory.
-    folder = _engine_cache(bundle)
-    tensorrt = {
-        "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_enable": "True",
-        "trt_timing_cache_path": str(folder),
-    }
-    return [(PROVIDERS["tensorrt"], tensorrt), cuda, PROVIDERS["cpu"]]
-
-
-def _engine_cache(bundle: Bundle) -> Path:
-    folder = Path.home() / ".cache" / "bootleg-vision" / "engines" / bundle.sha256
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return [(PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested"}), PROVIDERS["cpu"]]
 
 
 def _cuda_driver_loads() -> bool:

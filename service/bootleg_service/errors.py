@@ -4,6 +4,7 @@
     ├── RequestError                 invalid_request          400   malformed field; ``param`` names it
     │   ├── ImageUrlError            image_url_refused        400
     │   └── MediaTypeError           unsupported_media_type   415
+    ├── NotAcceptableError           not_acceptable           406
     ├── BodyTooLargeError            payload_too_large        413
     ├── ReceiveTimeoutError          receive_timeout          408
     ├── ModelNotFoundError           model_not_found          404
@@ -32,6 +33,7 @@ STATUS: Final[dict[str, int]] = {
     "invalid_request": 400,
     "image_url_refused": 400,
     "unsupported_media_type": 415,
+    "not_acceptable": 406,
     "payload_too_large": 413,
     "receive_timeout": 408,
     "not_found": 404,
@@ -75,9 +77,15 @@ class ImageUrlError(RequestError):
 
 
 class MediaTypeError(RequestError):
-    """A content type or an ``Accept`` that this route does not serve."""
+    """A content type that this route does not take, or that is not the content's."""
 
     code = "unsupported_media_type"
+
+
+class NotAcceptableError(ServiceError):
+    """An ``Accept`` that this route cannot satisfy."""
+
+    code = "not_acceptable"
 
 
 class BodyTooLargeError(ServiceError):

@@ -95,4 +95,4 @@ class ErrorBody(BaseModel):
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the errors a route may answer with."""
-    return {status: {"model": ErrorBody} for status in (400, 409, 413, 415, 422, 500, 503, 504, *statuses)}
+    return {status: {"model": ErrorBody} for status in (400, 406, 409, 413, 415, 422, 500, 503, 504, *statuses)}

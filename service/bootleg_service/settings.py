@@ -55,7 +55,7 @@ class CacheSettings(_Settings):
 class EngineSettings(_Settings):
     """Where the model runs."""
 
-    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: str = "fp32"
     threads: int = Field(0, ge=0, description="ONNX Runtime's own threads; 0: one per core")
 

@@ -74,7 +74,7 @@ def test_every_help_works_without_torch(name):
         (["train", "--data", "a", "--out", "b"], "yaml", "training"),
         (["probe", "a", "--train", "b", "--test", "c"], "torch", "training"),
         (["export", "a", "--out", "b"], "torch", "export,cpu"),
-        (["verify", "a"], "torch", "export,cpu"),
+        (["verify", "a"], "onnxruntime", "cpu"),
         (["serve"], "uvicorn", "cpu"),
         (["serve"], "onnxruntime", "cpu"),
     ],

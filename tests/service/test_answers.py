@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bootleg_service import answers
-from bootleg_service.errors import MediaTypeError
+from bootleg_service.errors import NotAcceptableError
 
 from .fake_engine import fake_bundle
 
@@ -41,7 +41,7 @@ def test_the_accept_header_chooses_the_answer(accept, chosen):
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png, text/*", "application/json;q=0", "nonsense", ","])
 def test_an_accept_header_without_a_type_we_have_is_refused(accept):
-    with pytest.raises(MediaTypeError) as caught:
+    with pytest.raises(NotAcceptableError) as caught:
         answers.negotiate(accept)
     assert caught.value.param == "accept"
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 def files(*images, name="images"):
-    return [(name, (f"{i}.png", image, "image/png")) for i, image in enumerate(images)]
+    return [(name, (f"{i}", image, "application/octet-stream")) for i, image in enumerate(images)]
 
 
 def b64(image):

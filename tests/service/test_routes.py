@@ -52,7 +52,7 @@ async def test_embeddings_come_in_base64_when_asked(served):
 
 
 async def test_an_accept_that_is_not_served_is_refused(served):
-    refused(await served.embed(shade(7), headers={"Accept": "text/html"}), 415, "unsupported_media_type", "accept")
+    refused(await served.embed(shade(7), headers={"Accept": "text/html"}), 406, "not_acceptable", "accept")
 
 
 @pytest.mark.parametrize("dimensions", [1, DIM - 1])

@@ -44,8 +44,8 @@ def test_what_was_set_is_not_derived():
     assert config.resolved() == config
 
 
-@pytest.mark.parametrize(("depth", "predictor"), [(12, 10), (9, 8), (6, 5), (3, 2), (1, 2), (24, 20)])
-def test_the_predictor_has_ten_twelfths_of_the_depth(depth, predictor):
+@pytest.mark.parametrize(("depth", "predictor"), [(12, 10), (9, 8), (6, 5), (3, 2), (1, 2), (24, 10)])
+def test_the_predictor_has_ten_twelfths_of_the_depth_and_never_more_than_ten_blocks(depth, predictor):
     assert RunConfig(encoder={"depth": depth}).resolved().predictor.depth == predictor
 
 
@@ -191,3 +191,9 @@ def test_a_misspelt_setting_names_the_one_that_was_meant(setting, meant):
 def test_a_setting_like_no_other_is_refused_without_a_guess():
     with pytest.raises(ConfigError, match=r"there is no such setting$"):
         composed("xyzzy=1")
+
+
+@pytest.mark.parametrize("setting", ["mask.visible=0.5", "mask.thinning=none"])
+def test_what_the_ijepa_sampler_would_ignore_is_refused(setting):
+    with pytest.raises(ConfigError, match="ijepa cuts to the batch's fewest"):
+        composed("mask.sampler=ijepa", setting)

@@ -1,9 +1,7 @@
-"""Property 7 of method.md: with the last block as its only target, Bootleg is I-JEPA.
+"""Property 7 of docs/method.md: with the last block behind the final norm as its only target, Bootleg is I-JEPA.
 
 I-JEPA is written here a second time, from its paper and with nothing but tensor algebra: one image
-and one rectangle at a time, every matrix spelled out. The two differ on purpose in one place that
-Bootleg does not offer: I-JEPA taps its target behind the final norm. Both sides tap before it here;
-the parameter-free normalisation that follows takes out all but that norm's affine part.
+and one rectangle at a time, every matrix spelled out.
 """
 
 import numpy as np
@@ -65,6 +63,7 @@ def ijepa_loss(w, image, visible, rectangles, *, depth, predictor_depth, heads, 
     for i in range(depth):
         target = block(w, f"teacher.blocks.{i}.", target, heads)
         context = block(w, f"student.blocks.{i}.", context, heads)
+    target = norm(target, w["teacher.norm.weight"], w["teacher.norm.bias"])
     target = norm(target, eps=1e-5)
     context = norm(context, w["student.norm.weight"], w["student.norm.bias"])
     context = context @ w["predictor.embed.weight"].T + w["predictor.embed.bias"]
@@ -92,11 +91,13 @@ COSTS = {
 def test_the_last_block_alone_gives_the_loss_of_an_independent_ijepa(cost, sampler, pack):
     config = tiny_config(
         encoder={"cls_token": False, "registers": 0},
-        target={"layers": (3,), "loss": cost},
+        target={"layers": (3,), "loss": cost, "final_norm": True},
         mask={"sampler": sampler},
         batch_size=2,
     )
     model, batch = tiny_model(config), tiny_batch(config, pack)
+    torch.nn.init.normal_(model.teacher.norm.weight, mean=1.0, std=0.3)  # so that the norm's affine part counts
+    torch.nn.init.normal_(model.teacher.norm.bias, std=0.3)
     with torch.no_grad():  # a step into training: norms and biases that are not 1 and 0
         for parameter in model.parameters():
             parameter.add_(

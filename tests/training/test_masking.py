@@ -154,3 +154,12 @@ def test_ijepa_gives_up_constraints_rather_than_never_ending():
     crowded = MaskConfig(sampler="ijepa", scale=(0.6, 0.7))
     m = sample_ijepa(crowded, 8, 4, rng())
     assert m.visible.shape[1] > 10
+
+
+def test_without_thinning_only_the_batchs_fewest_free_patches_bound_what_is_seen():
+    config = MaskConfig(thinning="none")
+    masks = sample_uniform(config, 14, 64, rng())
+    free = [196 - len(np.unique(rectangles)) for rectangles in masks.rectangles]
+    assert masks.visible.shape[1] == min(free) > round(0.30 * 196)
+    for seen, rectangles in zip(masks.visible, masks.rectangles, strict=True):
+        assert not np.intersect1d(seen, rectangles).size

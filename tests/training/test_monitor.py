@@ -29,11 +29,12 @@ def test_a_line_holds_what_was_measured(tmp_path, config, pack):
 
 
 def test_a_resumed_run_continues_its_record(tmp_path):
-    for step in (1, 2):
-        with RunLog(tmp_path / "metrics.jsonl") as log:
-            log.probe(step, "teacher", 0.51239, 3.14159)
+    for began, ended in ((0, 3), (2, 4)):  # the first was killed after its state of step 2
+        with RunLog(tmp_path / "metrics.jsonl", from_step=began) as log:
+            for step in range(began + 1, ended + 1):
+                log.probe(step, "teacher", 0.51239, 3.14159)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines == [{"step": step, "encoder": "teacher", "knn": 0.5124, "rank_me": 3.14} for step in (1, 2)]
+    assert lines == [{"step": step, "encoder": "teacher", "knn": 0.5124, "rank_me": 3.14} for step in (1, 2, 3, 4)]
 
 
 def test_the_check_repeats_and_tells_dark_from_light(config):

@@ -1,4 +1,4 @@
-"""The properties of method.md, section 11, that belong to the objective; numbers in brackets are its items."""
+"""The properties of docs/method.md, section 11, that belong to the objective; numbers in brackets are its items."""
 
 import pytest
 import torch

@@ -5,7 +5,7 @@ from bootleg_training.config import EncoderConfig, RunConfig
 from bootleg_training.predictor import Predictor
 from tests.training.tiny import tiny_config
 
-# method.md, section 3.4: width, depth, heads, millions of parameters at four target layers
+# docs/method.md, section 3.4: width, depth, heads, millions of parameters at four target layers
 PAPER = {
     "Ti": (192, 12, 3, 1.2),
     "S": (384, 12, 6, 4.8),

@@ -9,7 +9,7 @@ from bootleg_training.loop import train
 from bootleg_training.probe import probe_checkpoint, record_probes
 from tests.training.tiny import CPU, tiny_config, tiny_pack
 
-TRAIN, TEST = tiny_pack(80, labelled=True), tiny_pack(40, labelled=True)
+TRAIN, TEST = tiny_pack(80, labelled=True, side=32), tiny_pack(40, labelled=True, side=32)
 
 
 @pytest.fixture
@@ -50,3 +50,8 @@ def test_packs_without_labels_or_with_other_classes_are_refused(saved, pack):
         probe_checkpoint(saved, pack, TEST, CPU)
     with pytest.raises(DataError, match="different classes"):
         probe_checkpoint(saved, TRAIN, dataclasses.replace(TEST, classes=("x", "y")), CPU)
+
+
+def test_a_pack_whose_pixels_would_not_be_the_services_is_refused(saved):
+    with pytest.raises(DataError, match="prepare it with --size 32"):
+        probe_checkpoint(saved, tiny_pack(80, labelled=True, side=40), TEST, CPU)

@@ -7,7 +7,7 @@ from bootleg_training.config import EncoderConfig
 from bootleg_training.vit import TAPS, Block, Encoder, sincos_positions
 from tests.training.tiny import ENCODER
 
-# method.md, section 3.4: width, depth, heads, millions of parameters
+# docs/method.md, section 3.4: width, depth, heads, millions of parameters
 PAPER = {
     "Ti": (192, 12, 3, 5.5),
     "S": (384, 12, 6, 21.6),

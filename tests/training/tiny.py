@@ -34,13 +34,20 @@ def tiny_config(*, encoder: dict[str, Any] | None = None, **changes: Any) -> Run
     return RunConfig.model_validate(fields).resolved()
 
 
-def tiny_pack(count: int = 40, *, labelled: bool = False) -> Pack:
+def tiny_pack(count: int = 40, *, labelled: bool = False, side: int = SIDE) -> Pack:
     """Smooth pictures in memory; the label, where wanted, is whether a picture is dark."""
-    pictures = np.stack([images.scene(SIDE, SIDE, seed=seed) for seed in range(count)])
+    pictures = np.stack([images.scene(side, side, seed=seed) for seed in range(count)])
     labels = np.arange(count) % 2 if labelled else None
     if labelled:
         pictures[::2] //= 4
-    return Pack(pictures, labels, ("dark", "light") if labelled else (), f"tiny-{count}", "tiny")
+    return Pack(
+        pictures,
+        labels,
+        ("dark", "light") if labelled else (),
+        f"tiny-{count}",
+        "tiny",
+        PreprocessSpec(height=side, width=side),
+    )
 
 
 def tiny_model(config: RunConfig, seed: int = 0) -> Bootleg:

@@ -1,7 +1,7 @@
 """Settings of a pretraining run: frozen, validated, composed once by the command line.
 
-Defaults are those of the method's reference configuration; a value of ``None`` means "derive it",
-and :meth:`RunConfig.resolved` returns the same settings with nothing left to derive.
+Defaults are the method's, with the optimiser settings of short runs; presets change them. A value of
+``None`` means "derive it", and :meth:`RunConfig.resolved` returns the same settings with nothing left to derive.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class EncoderConfig(_Settings):
 
 
 class PredictorConfig(_Settings):
-    """The predictor's ViT; by default 10/12 of the encoder's depth and half its width."""
+    """The predictor's ViT; by default 10 blocks (fewer for encoders under 12) of half the encoder's width."""
 
     width: Count | None = None
     depth: Count | None = None
@@ -88,7 +88,16 @@ class MaskConfig(_Settings):
     aspect: RatioRange = Field((0.75, 1.5), description="rectangle height / width")
     visible: Share = Field(0.30, description="share of the patches that the student sees")
     views: Count = Field(1, description="masks an image for each pass of the teacher")
-    thinning: Literal["scan", "random"] = Field("scan", description="how free patches are cut to the visible share")
+    thinning: Literal["scan", "random", "none"] = Field(
+        "scan",
+        description="cut free patches to the visible share along a scan or at random; none: to the batch's fewest",
+    )
+
+    @model_validator(mode="after")
+    def _ijepa_has_its_own(self) -> Self:
+        if self.sampler == "ijepa" and (self.visible, self.thinning) != (0.30, "scan"):
+            raise ValueError("visible and thinning are the uniform sampler's; ijepa cuts to the batch's fewest")
+        return self
 
 
 class TargetConfig(_Settings):
@@ -100,6 +109,9 @@ class TargetConfig(_Settings):
     )
     tap: Literal["block", "mid", "attention", "mlp"] = Field(
         "block", description="the stream behind the block or behind its attention, or one of its two branches"
+    )
+    final_norm: bool = Field(
+        default=False, description="tap the last block behind the encoder's final norm, as I-JEPA does"
     )
     source: Literal["layers", "average", "pixels"] = Field(
         "layers", description="Bootleg; the layers' average, as data2vec; or normalised pixels, as MAE"
@@ -116,7 +128,7 @@ class OptimConfig(_Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     final_weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="None: constant")
     betas: tuple[Decay, Decay] = (0.9, 0.95)
-    clip: Positive = Field(3.0, description="gradient norm")
+    clip: Positive | None = Field(3.0, description="gradient norm; None: not clipped")
     ema_start: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="teacher momentum at step 0; None: a horizon of 1 % of the run, between 0.99 and 0.996"
     )
@@ -186,7 +198,7 @@ class RunConfig(_Settings):
         ema = self.optim.ema_start
         predictor = {
             "width": self.predictor.width or self.encoder.width // 2,
-            "depth": self.predictor.depth or max(2, round(10 * depth / 12)),
+            "depth": self.predictor.depth or min(10, max(2, round(10 * depth / 12))),
             "heads": self.predictor.heads or self.encoder.heads,
         }
         return self.model_copy(

@@ -10,14 +10,14 @@ import json
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bootleg_bundle.errors import DataError, DivergedError
-from bootleg_bundle.manifest import Probe, Provenance
+from bootleg_bundle.manifest import Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint, provenance
 from bootleg_training.augment import crop_and_normalise, random_boxes
@@ -64,7 +64,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     Args:
         config: the run's settings.
         pack: its images; labels, if any, are used for monitoring only.
-        out: run folder: ``config.json``, ``data.json``, ``metrics.jsonl``, ``state/``, ``checkpoint/``.
+        out: run folder: ``config.json``, ``began.json``, ``metrics.jsonl``, ``state/``, ``checkpoint/``.
         device: where to compute.
 
     Returns:
@@ -86,14 +86,19 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     spec = PreprocessSpec(height=config.encoder.image_size, width=config.encoder.image_size)
     out.mkdir(parents=True, exist_ok=True)
     progress = load_state(out / "state", model, optimiser, config) or Progress(0, 0.0, 0)
-    _note_data(out / "data.json", pack, resumed=progress.step > 0)
+    began = _begin(out / "began.json", pack, device, resumed=progress.step > 0)
     (out / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
     stop = _StopOnSignal()
     begun = time.monotonic() - progress.seconds
     bad_steps = torch.zeros((), device=device)  # in a row
+    worst_bad_steps = torch.zeros((), device=device)  # since the last log point
     skipped = torch.full((), float(progress.skipped_steps), device=device)
     # ---- steps -------------------------------------------------------------------------------------------------
-    with stop, meter("train", config.steps, done=progress.step) as shown, RunLog(out / "metrics.jsonl") as log:
+    with (
+        stop,
+        meter("train", config.steps, done=progress.step) as shown,
+        RunLog(out / "metrics.jsonl", from_step=progress.step) as log,
+    ):
         if progress.step:
             shown.say(f"resumed at step {progress.step}")
         elif pack.labels is not None:
@@ -107,10 +112,12 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
             norm, taken = update(optimiser, loss.total, now, config.optim.clip)
             model.update_teacher(now.momentum, taken)
             bad_steps = (bad_steps + 1) * (1 - taken)
+            worst_bad_steps = torch.maximum(worst_bad_steps, bad_steps)
             skipped += 1 - taken
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
-                _check_bad_steps(bad_steps, step)
+                _check_bad_steps(worst_bad_steps, step)
+                worst_bad_steps = torch.zeros_like(bad_steps)
                 seconds, seen = time.monotonic() - begun, done * config.batch_size
                 note = log.step(done, seen, seconds, now, measured_step(loss, norm, skipped))
                 shown.update(done, note)
@@ -124,7 +131,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
     # ---- checkpoint --------------------------------------------------------------------------------------------
     target = out / "checkpoint"
     if not target.exists():
-        write_run_checkpoint(target, model, config, spec, pack, progress)
+        write_run_checkpoint(target, model, config, spec, began, progress)
     return target
 
 
@@ -144,9 +151,9 @@ def load_batch(config: RunConfig, pack: Pack, spec: PreprocessSpec, step: int, d
 
 
 def write_run_checkpoint(
-    target: Path, model: Bootleg, config: RunConfig, spec: PreprocessSpec, pack: Pack, progress: Progress
+    target: Path, model: Bootleg, config: RunConfig, spec: PreprocessSpec, began: dict[str, Any], progress: Progress
 ) -> None:
-    """Write the checkpoint of a run as it stands."""
+    """Write the checkpoint of a run as it stands; ``began`` says what it was made with."""
     weights = {
         "encoder": dict(model.teacher.named_parameters()),
         "student": dict(model.student.named_parameters()),
@@ -154,45 +161,50 @@ def write_run_checkpoint(
     }
     source = Provenance(
         method="Bootleg (arXiv 2603.15553)",
-        dataset=pack.name,
-        dataset_fingerprint=pack.fingerprint,
+        dataset=began["data"]["name"],
+        dataset_fingerprint=began["data"]["fingerprint"],
         steps=progress.step,
         images_seen=progress.step * config.batch_size,
         training_seconds=round(progress.seconds, 1),
-        hardware=provenance.hardware(),
-        commit=provenance.commit(),
+        hardware=began["hardware"],
+        commit=began["commit"],
         checkpoint_sha256=checkpoint.weights_sha256(weights["encoder"]),
-        versions=provenance.versions(),
+        versions=began["versions"],
     )
-    probes: tuple[Probe, ...] = ()
     fields: dict[str, object] = {
         "encoder": config.encoder,
         "target_layers": config.target.layers,
         "preprocess": spec,
         "run": config,
         "provenance": source,
-        "probes": probes,
     }
     checkpoint.write_checkpoint(target, weights, fields)
 
 
-def _note_data(path: Path, pack: Pack, *, resumed: bool) -> None:
-    """Remember which data a run saw; a resumed run must see the same."""
-    data = {"name": pack.name, "images": len(pack.images), "side": pack.side, "fingerprint": pack.fingerprint}
+def _begin(path: Path, pack: Pack, device: torch.device, *, resumed: bool) -> dict[str, Any]:
+    """What the run began with: data, code and machine. A resumed run must see the same data."""
+    now: dict[str, Any] = {
+        "data": {"name": pack.name, "images": len(pack.images), "side": pack.side, "fingerprint": pack.fingerprint},
+        "commit": provenance.commit(),
+        "hardware": provenance.hardware(device),
+        "versions": provenance.versions(),
+    }
     if resumed and path.is_file():
-        began = json.loads(path.read_text(encoding="utf-8"))
-        if began != data:
+        began: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if began["data"] != now["data"]:
             raise DataError(
-                f"the run began with the pack {began['name']}, fingerprint {began['fingerprint'][:12]}; "
-                f"this one is {pack.name}, {pack.fingerprint[:12]}"
+                f"the run began with the pack {began['data']['name']}, fingerprint "
+                f"{began['data']['fingerprint'][:12]}; this one is {pack.name}, {pack.fingerprint[:12]}"
             )
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        return began
+    path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+    return now
 
 
 def _check_bad_steps(bad_steps: Tensor, step: int) -> None:
     if int(bad_steps) >= MAX_BAD_STEPS:
         raise DivergedError(
-            f"{int(bad_steps)} steps in a row had a non-finite loss or gradient (last: step {step}); "
+            f"{int(bad_steps)} steps in a row had a non-finite loss or gradient (seen at step {step}); "
             "the weights are those of the last good step. Lower optim.base_lr or use precision fp32"
         )
 

@@ -48,7 +48,7 @@ def sample_uniform(config: MaskConfig, grid: int, batch: int, rng: np.random.Gen
 
     One rectangle size for the batch, from independent scale and log-uniform aspect; M corners an
     image; the patches outside the union are cut to exactly ``round(visible * N)``, along one of four
-    scan orders chosen per image (or uniformly at random).
+    scan orders chosen per image, or uniformly at random, or (``none``) only to the batch's fewest.
 
     Raises:
         ConfigError: the settings leave too few free patches even after ``MAX_REDRAWS`` draws.
@@ -76,7 +76,9 @@ def sample_uniform(config: MaskConfig, grid: int, batch: int, rng: np.random.Gen
             f"fewer than {visible} of {patches} patches free"
         )
 
-    if config.thinning == "random":
+    if config.thinning == "none":
+        visible = int((~hidden).sum(axis=1).min())
+    if config.thinning != "scan":
         rank = rng.permuted(np.tile(np.arange(patches), (batch, 1)), axis=1)
     else:
         rank = _scan_orders(grid)[rng.integers(4, size=batch)]

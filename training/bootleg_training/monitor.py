@@ -31,10 +31,13 @@ IMAGES = 6000
 
 
 class RunLog:
-    """One JSON object a line; opened for appending, so that a resumed run continues it."""
+    """One JSON object a line. A resumed run continues the file behind the step it resumes from."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+    def __init__(self, path: Path, *, from_step: int = 0) -> None:
+        old = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        self._file = path.open("w", encoding="utf-8")
+        self._file.writelines(line for line in old if line.endswith("\n") and json.loads(line)["step"] <= from_step)
+        self._file.flush()
 
     def step(self, done: int, images: int, seconds: float, rates: StepRates, measured: dict[str, Tensor]) -> str:
         """Record a step and return its note for the progress line.

@@ -1,7 +1,7 @@
 """Bootleg's objective: predict several hidden layers of an EMA teacher at the hidden positions.
 
-``Bootleg`` holds student, predictor and teacher; its forward pass is one training step's loss. The
-target set {last block} is I-JEPA; everything else stays the same.
+``Bootleg`` holds student, predictor and teacher; its forward pass is one training step's loss. With
+the last block behind the final norm as only target, and no global tokens, it is I-JEPA's.
 
 Shapes: B images, M rectangles, T patches of a rectangle, V visible patches, N patches, D encoder
 width, Q target layers.
@@ -94,7 +94,10 @@ class Bootleg(nn.Module):
         """What is predicted, before it is normalised: Q tensors ``[B, N, D]`` of the whole, unmasked image."""
         if self.config.source == "pixels":
             return [self.teacher.patchify(images_BHWC)]
-        return self.teacher(images_BHWC, taps=self.layers, tap=self.config.tap, norm=False).taps
+        taps = self.teacher(images_BHWC, taps=self.layers, tap=self.config.tap, norm=False).taps
+        if self.config.final_norm and self.layers[-1] == self.teacher.config.depth:
+            taps[-1] = self.teacher.norm(taps[-1])
+        return taps
 
     def predict(self, images_BHWC: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Tensor:
         """Predictions ``[B, M, T, Q, D]`` from the visible patches alone."""

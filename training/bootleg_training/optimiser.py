@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,14 +33,14 @@ def build_optimiser(model: Bootleg, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
 
 
-def update(optimiser: torch.optim.AdamW, loss: Tensor, rates: StepRates, clip: float) -> tuple[Tensor, Tensor]:
+def update(optimiser: torch.optim.AdamW, loss: Tensor, rates: StepRates, clip: float | None) -> tuple[Tensor, Tensor]:
     """Clip and step, unless loss or gradient are not finite: then nothing changes, on the device, without a sync.
 
     Returns:
         The gradient norm before clipping, and 1 if the step was taken, else 0; both scalar tensors.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip, foreach=True)
     bad = ~(torch.isfinite(norm) & torch.isfinite(loss.detach()))
     optimiser.found_inf = bad.float()  # type: ignore[attr-defined]  # the fused kernel's own switch
     for group in optimiser.param_groups:

@@ -49,6 +49,7 @@ class Pack:
         classes: class names; labels index into it.
         fingerprint: SHA-256 over every file's relative name and content.
         name: what the data set is called in reports.
+        preprocess: how the files became these pixels.
     """
 
     images: NDArray[np.uint8]
@@ -56,6 +57,7 @@ class Pack:
     classes: tuple[str, ...]
     fingerprint: str
     name: str
+    preprocess: PreprocessSpec
 
     @property
     def side(self) -> int:
@@ -94,7 +96,7 @@ def open_pack(path: Path) -> Pack:
     if len(images) != len(fields.files):
         raise DataError(f"the pack {path} is damaged: {len(images)} images for {len(fields.files)} files")
     labels = None if fields.labels is None else np.asarray(fields.labels, np.int64)
-    return Pack(images, labels, fields.classes, fields.fingerprint, fields.name)
+    return Pack(images, labels, fields.classes, fields.fingerprint, fields.name, fields.preprocess)
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -26,13 +26,19 @@ def probe_checkpoint(path: Path, train: Pack, test: Pack, device: torch.device) 
     """k-NN and linear accuracy on mean patch tokens, of the checkpoint and of its random-initialised twin.
 
     Raises:
-        DataError: a pack has no labels, or the two have different classes.
+        DataError: a pack has no labels, or the two have different classes, or other preprocessing.
     """
     if train.labels is None or test.labels is None:
         raise DataError("a probe needs labels: put the images of each class into a directory of its own")
     if train.classes != test.classes:
         raise DataError(f"the packs {train.name} and {test.name} have different classes")
     encoder, config = load_encoder(path)
+    for pack in (train, test):
+        if pack.preprocess != config.preprocess:  # else the probe's pixels would not be the service's
+            raise DataError(
+                f"the pack {pack.name} was not made as this encoder's input is: "
+                f"prepare it with --size {config.preprocess.height}"
+            )
     torch.manual_seed(config.run.seed)
     twin = Encoder(config.encoder).eval()
     trained = _scores(encoder.to(device), train, test, config.preprocess)

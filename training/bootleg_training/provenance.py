@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -13,14 +12,23 @@ import torch
 PACKAGES = ("bootleg-vision", "numpy", "pillow", "safetensors", "torch")
 
 
-def hardware() -> str:
-    """The accelerator's name, or the processor's with its core count."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+def hardware(device: torch.device | None = None) -> str:
+    """The accelerator's name, or the processor's with the number of threads computing.
+
+    Args:
+        device: what computes; the processor when None.
+    """
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads, {processor()}"
+
+
+def processor() -> str:
+    """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str:

@@ -98,6 +98,10 @@ def load_state(folder: Path, model: Bootleg, optimiser: torch.optim.Optimizer, c
         raise CheckpointError(f"the resume state {source} cannot be read") from error
     _refuse_other_settings(saved, config)
     parameters = dict(model.named_parameters())
+    wanted = {f"model.{name}" for name in parameters}
+    wanted |= {f"{moment}.{name}" for name in trained_parameters(model) for moment in MOMENTS}
+    if wanted | {"updates"} != set(tensors):
+        raise CheckpointError(f"the resume state {source} does not hold the tensors of this model")
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors[f"model.{name}"])
     for name, parameter in trained_parameters(model).items():

@@ -43,9 +43,8 @@ def sincos_positions(width: int, grid: int) -> Tensor:
 def attend(q_BhSd: Tensor, k_BhSd: Tensor, v_BhSd: Tensor) -> Tensor:
     """Softmax attention over whole sequences, ``[B, heads, S, d]`` in and out.
 
-    The fused kernel is slow in bfloat16 on the CPU, its backward pass most of all: written out, a
-    training step of a small ViT was 2.9 times as fast (128 images, 2 cores with AVX-512, torch 2.13).
-    Elsewhere the fused kernel is right.
+    The fused kernel is slow in bfloat16 on the CPU, its backward pass most of all (torch 2.13 with
+    AVX-512; ``benchmarks/training_step.py`` measures it). Elsewhere the fused kernel is right.
     """
     if q_BhSd.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         weights = (q_BhSd * q_BhSd.shape[-1] ** -0.5 @ k_BhSd.transpose(-1, -2)).softmax(-1)
