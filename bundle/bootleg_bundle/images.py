@@ -49,6 +49,7 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP")
 MEDIA_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 _ORIENTATION_TAG = 0x0112
+_JPEG_SCAN = b"\xff\xda"  # stuffing keeps it out of the compressed data
 _PNG_END = b"IEND\xaeB`\x82"
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,6 +75,7 @@ class ImageLimits(BaseModel):
     max_side: int = Field(16_384, gt=0, description="longest side in pixels")
     max_pixels: int = Field(50_000_000, gt=0, description="width times height")
     max_frames: int = Field(1, gt=0, description="frames of an animated file")
+    max_scans: int = Field(64, gt=0, description="scans of a progressive JPEG; each costs a pass over all pixels")
 
 
 DEFAULT_LIMITS: Final = ImageLimits()
@@ -119,6 +121,8 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint
     kind = sniff(data)
     if len(data) > limits.max_bytes:
         raise ImageLimitError(f"the image has {len(data):,} bytes; the limit is {limits.max_bytes:,} bytes")
+    if kind == "JPEG" and (scans := data.count(_JPEG_SCAN)) > limits.max_scans:
+        raise ImageLimitError(f"the JPEG image has {scans:,} scans; the limit is {limits.max_scans}")
     if kind == "PNG" and data.rfind(_PNG_END) < 0:  # Pillow stops reading when it has all the pixels
         raise CorruptImageError("the PNG image is truncated: its end marker is missing")
     # Truncated files must fail rather than come out half grey; any imported library may flip this switch.

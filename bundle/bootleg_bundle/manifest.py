@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bootleg_bundle.errors import BundleFileError, FormatVersionError, ManifestError
@@ -19,6 +21,8 @@ from bootleg_bundle.preprocess import PreprocessSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
@@ -82,6 +86,15 @@ class Outputs(_Strict):
     grid: tuple[Count, Count] = Field(description="(gh, gw): `patch_tokens` is [batch, gh, gw, D]")
     layers: tuple[Count, ...] = Field(description="1-based blocks of `layers`, [batch, q, D], mean patch token of each")
 
+    @property
+    def row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's row of each output."""
+        return {
+            "embedding": (self.dim,),
+            "patch_tokens": (*self.grid, self.dim),
+            "layers": (len(self.layers), self.dim),
+        }
+
 
 class Graph(_Strict):
     """One encoder graph."""
@@ -132,7 +145,9 @@ class Manifest(_Strict):
 
     format_version: Literal[1] = FORMAT_VERSION
     name: Annotated[str, AfterValidator(_model_name)]
-    embedding_space: str = Field(description="changes when, and only when, vectors stop being comparable")
+    embedding_space: str = Field(
+        pattern=r"^es1-[0-9a-f]{32}$", description="changes when, and only when, vectors stop being comparable"
+    )
     architecture: Architecture
     preprocess: PreprocessSpec
     outputs: Outputs
@@ -174,6 +189,28 @@ class Bundle:
         """Return the path of a listed file."""
         assert name in self.manifest.files, f"{name} is not listed in the manifest"
         return self.path / name
+
+    def golden(self) -> dict[str, NDArray[Any]]:
+        """Read the golden input and outputs.
+
+        Returns:
+            ``pixels`` uint8 ``[n, H, W, 3]`` and each output, float32 ``[n, ...]``.
+
+        Raises:
+            BundleFileError: the file does not hold them.
+        """
+        spec, rows, name = self.manifest.preprocess, self.manifest.outputs.row_shapes, self.manifest.golden
+        try:
+            with np.load(self.file(name), allow_pickle=False) as file:
+                arrays = {key: file[key] for key in (GRAPH_INPUT, *GRAPH_OUTPUTS)}
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise BundleFileError(f"{name} does not hold the golden arrays") from error
+        for key, array in arrays.items():
+            row = (spec.height, spec.width, 3) if key == GRAPH_INPUT else rows[key]
+            dtype = np.uint8 if key == GRAPH_INPUT else np.float32
+            if array.shape[1:] != row or array.dtype != dtype or not 0 < len(array) == len(arrays[GRAPH_INPUT]):
+                raise BundleFileError(f"{name}: {key} is {array.dtype} {array.shape}, not what the manifest says")
+        return arrays
 
     def graph(self, precision: str) -> Path:
         """Return the path of the encoder graph of ``precision``."""

@@ -76,6 +76,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except BootlegError as error:
             raise _Refused(error.message) from error
+        except OSError as error:
+            raise _Refused(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")) from error
         except ModuleNotFoundError as error:
             asked = ctx.meta.get(_ASKED)
             if asked is None or error.name is None or not _is_absent(error.name, COMMANDS[asked]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime as ort
 
+from bootleg_bundle.errors import BundleFileError
 from bootleg_bundle.manifest import GRAPH_INPUT, GRAPH_OUTPUTS
 
 if TYPE_CHECKING:
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
 
 
 def run_graph(path: Path, pixels: NDArray[np.uint8], batches: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
-    """Outputs for ``pixels`` ``[n, H, W, 3]``, computed in batches of the given sizes in turn."""
+    """Outputs for ``pixels`` ``[n, H, W, 3]``, computed in batches of the given sizes in turn.
+
+    Raises:
+        BundleFileError: the graph cannot be loaded or run.
+    """
+    try:
+        return _run(path, pixels, batches)
+    except Exception as error:  # ONNX Runtime raises its own types, one for each status
+        raise BundleFileError(f"ONNX Runtime cannot run {path.name}: {type(error).__name__}") from error
+
+
+def _run(path: Path, pixels: NDArray[np.uint8], batches: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
     session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     parts: list[list[NDArray[np.float32]]] = []
     start, turn = 0, 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bootleg_bundle.manifest import GRAPH_OUTPUTS, Bundle, open_bundle
+from bootleg_bundle.manifest import GRAPH_INPUT, GRAPH_OUTPUTS, Bundle, open_bundle
 from bootleg_export.parity import GATES, measure
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import run_graph
@@ -41,8 +39,8 @@ def verify_bundle(path: Path) -> list[Check]:
 
 
 def _golden(bundle: Bundle, precision: str) -> list[Check]:
-    with np.load(bundle.file(bundle.manifest.golden), allow_pickle=False) as golden:
-        pixels, expected = golden["pixels"], {name: golden[name] for name in GRAPH_OUTPUTS}
+    golden = bundle.golden()
+    pixels, expected = golden[GRAPH_INPUT], {name: golden[name] for name in GRAPH_OUTPUTS}
     gate = GATES[precision]
     rows = measure(precision, expected, run_graph(bundle.graph(precision), pixels, (len(pixels),)))
     return [

@@ -48,12 +48,13 @@ def create_app(
         cache: overrides the configured one.
     """
     metrics = Metrics()
+    store = cache or build_cache(settings.cache, metrics)
     app = FastAPI(
         title="Bootleg Vision",
         version=importlib.metadata.version("bootleg-vision"),
         summary="Image embeddings and patch tokens from a self-supervised vision transformer",
         lifespan=_lifespan(
-            bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), cache
+            bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), store
         ),
     )
     app.include_router(routes.router)
@@ -68,7 +69,7 @@ def _lifespan(
     settings: Settings,
     metrics: Metrics,
     load: Callable[[], Any],
-    cache: Cache | None,
+    store: Cache,
 ) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,16 +81,16 @@ def _lifespan(
             metrics,
             threads=settings.decode_threads,
             max_waiting=settings.max_decodes,
+            max_seconds=settings.limits.request_seconds / 2,
         )
-        outputs = manifest.outputs
-        shapes = {
-            "embedding": (outputs.dim,),
-            "patch_tokens": (*outputs.grid, outputs.dim),
-            "layers": (len(outputs.layers), outputs.dim),
-        }
-        batcher = Batcher(engine.run, settings.batch, metrics, arriving=lambda: decode.arriving, row_shapes=shapes)
+        batcher = Batcher(
+            engine.run,
+            settings.batch,
+            metrics,
+            arriving=lambda: decode.arriving,
+            row_shapes=manifest.outputs.row_shapes,
+        )
         decode.when_idle = batcher.wake
-        store = cache or build_cache(settings.cache, metrics)
         pipeline = Pipeline(bundle, store, decode, batcher, metrics, seconds=settings.limits.request_seconds)
         metrics.info.labels(manifest.name, manifest.embedding_space, engine.device, engine.precision).set(1)
         service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline)

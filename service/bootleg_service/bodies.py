@@ -6,6 +6,7 @@ import asyncio
 import binascii
 from typing import TYPE_CHECKING
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bootleg_service.settings import RequestLimits
 
 # What clients send when they do not say what the bytes are; curl's default for --data-binary is the second.
+TAIL_BYTES = 256  # holds the closing boundary, 74 bytes at most, and a line or two behind it
 GENERIC = {"", "application/octet-stream", "application/x-www-form-urlencoded", "image/*"}
 ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 
@@ -127,16 +129,25 @@ def _check_declared(data: bytes, media_type: str) -> None:
 
 
 async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
-    stream = bounded_stream(request, limits.max_body_bytes, limits.receive_seconds)
-    parser = MultiPartParser(request.headers, stream, max_files=limits.max_images + 1, max_fields=16)
+    tail = bytearray()
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        async for chunk in bounded_stream(request, limits.max_body_bytes, limits.receive_seconds):
+            tail[:] = (tail + chunk)[-TAIL_BYTES:]
+            yield chunk
+
+    parser = MultiPartParser(request.headers, stream(), max_files=limits.max_images + 1, max_fields=16)
     parser.spool_max_size = limits.max_body_bytes + 1  # in memory: there may be no place to write
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError):
+    except (MultiPartException, KeyError, UnicodeError):
         raise RequestError(
             f"the multipart body is malformed, or holds over {limits.max_images} files or 16 fields", param="images"
         ) from None
     try:
+        _, options = parse_options_header(request.headers["content-type"])
+        if b"--" + options[b"boundary"] + b"--" not in tail:  # the parser takes a cut body for a short one
+            raise RequestError("the multipart body is cut short: its closing boundary is missing", param="images")
         files = form.getlist("images")
         if not files or not all(isinstance(file, UploadFile) for file in files):
             raise RequestError("the multipart body has no files named 'images'", param="images")

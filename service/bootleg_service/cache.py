@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import redis.asyncio as redis
 
 from bootleg_service import cache_value
+from bootleg_service.errors import StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,12 +124,7 @@ class RedisCache:
         self._settings = settings
         self._metrics = metrics
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
-        self._client = client or redis.from_url(
-            settings.redis_url or "",
-            socket_timeout=settings.redis_set_seconds,
-            socket_connect_timeout=settings.redis_get_seconds,
-            retry=None,
-        )
+        self._client = client or _connect(settings)
 
     async def get(self, keys: Sequence[CacheKey]) -> Found:
         """Look up several results in one round trip; a fault is a miss for all of them."""
@@ -178,6 +174,19 @@ class RedisCache:
             return None
         self._breaker.succeeded()
         return answer
+
+
+def _connect(settings: CacheSettings) -> Any:
+    """A client; nothing is sent before it is used."""
+    try:
+        return redis.from_url(
+            settings.redis_url or "",
+            socket_timeout=settings.redis_set_seconds,
+            socket_connect_timeout=settings.redis_get_seconds,
+            retry=None,
+        )
+    except (ValueError, TypeError):  # not echoed: it may hold a password
+        raise StartupError("the Redis URL cannot be used; write redis://[:PASSWORD@]HOST:PORT/DATABASE") from None
 
 
 def _count(metrics: Metrics, store: str, found: Found) -> None:

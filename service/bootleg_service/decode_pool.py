@@ -6,6 +6,7 @@ The pool sits behind one method; processes could take the place of threads witho
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -29,12 +30,21 @@ class DecodePool:
     """Turns encoded images into the encoder's input."""
 
     def __init__(
-        self, spec: PreprocessSpec, limits: ImageLimits, metrics: Metrics, *, threads: int, max_waiting: int
+        self,
+        spec: PreprocessSpec,
+        limits: ImageLimits,
+        metrics: Metrics,
+        *,
+        threads: int,
+        max_waiting: int,
+        max_seconds: float = math.inf,
     ) -> None:
         self._spec = spec
         self._limits = limits
         self._metrics = metrics
         self._max_waiting = max_waiting
+        self._max_seconds = max_seconds
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "bootleg-decode")
         self._seconds_per_image = 0.003
         self.arriving = 0
@@ -49,10 +59,12 @@ class DecodePool:
             ImageError: it is no image we accept.
             OverloadedError: too many images wait for a thread.
         """
-        if self.arriving >= self._max_waiting:
+        wait = self.arriving * self._seconds_per_image / self._threads
+        if self.arriving >= self._max_waiting or wait > self._max_seconds:
             raise OverloadedError(
-                f"{self.arriving} images wait to be decoded; the limit is {self._max_waiting:,}",
-                retry_after=self.arriving * self._seconds_per_image,
+                f"{self.arriving} images wait to be decoded, about {wait:.1f} s; "
+                f"the limits are {self._max_waiting:,} images and {self._max_seconds:g} s",
+                retry_after=wait,
             )
         self._change(+1)
         try:
@@ -61,8 +73,8 @@ class DecodePool:
             self._change(-1)
 
     def close(self) -> None:
-        """Wait for running decodes and stop the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stop the threads; whoever waited for them has been answered."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _decode(self, data: bytes) -> NDArray[np.uint8]:
         begun = time.perf_counter()
@@ -70,7 +82,7 @@ class DecodePool:
             return apply(self._spec, decode(data, self._limits))
         finally:
             elapsed = time.perf_counter() - begun
-            self._seconds_per_image += 0.05 * (elapsed - self._seconds_per_image)
+            self._seconds_per_image += 0.2 * (elapsed - self._seconds_per_image)
             self._metrics.stage_seconds.labels("decode").observe(elapsed)
 
     def _change(self, by: int) -> None:

@@ -123,6 +123,8 @@ def error_response(request: Request, error: BootlegError, *, param: str | None =
     response = _envelope(
         request, STATUS.get(error.code, 500), error.code, error.message, param or getattr(error, "param", None)
     )
+    if error.code in {"payload_too_large", "receive_timeout"}:
+        response.headers["Connection"] = "close"  # the rest of the body is not wanted
     if isinstance(error, ServiceError) and error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
     return response

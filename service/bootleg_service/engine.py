@@ -51,9 +51,11 @@ class Engine:
         self.device = device
         self.precision = precision
         self._bundle = bundle
-        self._session = ort.InferenceSession(
-            bundle.graph(precision).read_bytes(), options, providers=_provider_list(device)
-        )
+        graph = bundle.graph(precision)
+        try:
+            self._session = ort.InferenceSession(graph.read_bytes(), options, providers=_provider_list(device))
+        except Exception as error:  # ONNX Runtime raises its own types, one for each status
+            raise StartupError(f"ONNX Runtime cannot load {graph.name}: {type(error).__name__}") from error
         self.providers: list[str] = self._session.get_providers()
 
     def run(self, pixels: NDArray[np.uint8], outputs: Iterable[str]) -> dict[str, NDArray[np.float32]]:
@@ -70,11 +72,21 @@ class Engine:
         return dict(zip(names, self._session.run(names, {GRAPH_INPUT: pixels}), strict=True))
 
     def warm_up(self, batches: Iterable[int]) -> None:
-        """Run each batch size twice: allocators and kernels settle on the second run."""
+        """Run each batch size twice: allocators and kernels settle on the second run.
+
+        Raises:
+            StartupError: the model fails, or returns other shapes than its manifest says.
+        """
         spec = self._bundle.manifest.preprocess
         for batch in batches:
             for _ in range(2):
-                self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), GRAPH_OUTPUTS)
+                try:
+                    results = self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), GRAPH_OUTPUTS)
+                except Exception as error:
+                    raise StartupError(f"the model cannot run a batch of {batch}: {type(error).__name__}") from error
+                shapes = {name: result.shape[1:] for name, result in results.items()}
+                if shapes != self._bundle.manifest.outputs.row_shapes:
+                    raise StartupError(f"the model's outputs are {shapes}, not what its manifest says")
 
     def check_golden(self) -> float:
         """Run the bundle's golden images and compare.
@@ -85,12 +97,11 @@ class Engine:
         Raises:
             StartupError: it exceeds what the precision allows.
         """
-        with np.load(self._bundle.file(self._bundle.manifest.golden), allow_pickle=False) as golden:
-            actual = self.run(golden["pixels"], GRAPH_OUTPUTS)
-            errors = [
-                float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name]))
-                for name in GRAPH_OUTPUTS
-            ]
+        golden = self._bundle.golden()
+        actual = self.run(golden[GRAPH_INPUT], GRAPH_OUTPUTS)
+        errors = [
+            float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in GRAPH_OUTPUTS
+        ]
         worst = float(np.max(errors))  # unlike max(), never hides a NaN
         allowed = GOLDEN_TOLERANCE[self.precision]
         if not worst <= allowed:

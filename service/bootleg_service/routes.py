@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from bootleg_bundle.errors import BootlegError
 from bootleg_service import answers
 from bootleg_service.bodies import decode_base64, read_body, read_images
+from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import RequestError
 from bootleg_service.pipeline import ImageFailure
 from bootleg_service.schemas import EmbeddingList, EmbeddingRequest, PatchTokensList, error_responses
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["images"])
 
 LARGE_ANSWER_BYTES = 64 * 1024
+MAX_JSON_MARKS = 10_000
 
 _IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -71,7 +73,7 @@ async def image_embeddings(
     wire = answers.negotiate(request.headers.get("accept", ""))
     _check_dimensions(service, dimensions)
     images = await read_images(request, service.settings.limits)
-    found = await service.pipeline.answer(images, "embedding")
+    found = await while_connected(request, service.pipeline.answer(images, "embedding"))
     vectors = answers.shorten(_join(found).astype(np.float32), dimensions, normalize=normalize)
     manifest = service.bundle.manifest
     encode = {
@@ -96,7 +98,7 @@ async def image_patches(
     service.check_pinned_space(request)
     wire = answers.negotiate(request.headers.get("accept", ""))
     images = await read_images(request, service.settings.limits)
-    found = await service.pipeline.answer(images, "patch_tokens")
+    found = await while_connected(request, service.pipeline.answer(images, "patch_tokens"))
     grids = _join(found).astype(f"<f{2 if dtype == 'float16' else 4}", copy=False)
     manifest = service.bundle.manifest
     encode = {
@@ -114,6 +116,8 @@ async def openai_embeddings(request: Request) -> Response:
     service.check_pinned_space(request)
     limits = service.settings.limits
     raw = await read_body(request, limits.max_body_bytes, limits.receive_seconds)
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_MARKS:  # a validator describes each wrong one
+        raise RequestError(f"body: over {MAX_JSON_MARKS:,} JSON elements")
     try:
         body = EmbeddingRequest.model_validate_json(raw)
     except ValidationError as error:
@@ -126,7 +130,7 @@ async def openai_embeddings(request: Request) -> Response:
     if not 0 < len(texts) <= limits.max_images:
         raise RequestError(f"input: {len(texts)} images; 1 to {limits.max_images} are allowed", param="input")
     images = [_decode_input(text, limits, i) for i, text in enumerate(texts)]
-    found = await service.pipeline.answer(images, "embedding", field="input")
+    found = await while_connected(request, service.pipeline.answer(images, "embedding", field="input"))
     vectors = answers.shorten(_join(found).astype(np.float32), body.dimensions, normalize=body.normalize)
     manifest = service.bundle.manifest
     return await _respond(

@@ -14,7 +14,7 @@ class EmbeddingRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")  # OpenAI's clients send fields of their own
 
-    input: ImageText | list[ImageText] = Field(description="One image or several.")
+    input: ImageText | Annotated[list[ImageText], Field(fail_fast=True)] = Field(description="One image or several.")
     model: str | None = Field(None, description="As listed by GET /v1/models; the served one when absent.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, description="Keep the first numbers only; then L2-normalised.")

@@ -82,3 +82,14 @@ def test_a_complete_bomb_is_refused_by_its_pixels():
 def test_a_limit_must_be_positive(field, value):
     with pytest.raises(ValidationError, match=field):
         ImageLimits.model_validate({field: value})
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_any_of_them_is_decoded():
+    data = images.jpeg(progressive=True)
+    start = data.rindex(b"\xff\xda")
+    last_scan, end = data[start:-2], data[-2:]
+    few = data[:start] + last_scan * 3 + end
+    many = data[:start] + last_scan * 100 + end
+    assert decode(few).shape == decode(data).shape
+    with pytest.raises(ImageLimitError, match=r"scans; the limit is 64"):
+        decode(many)

@@ -254,3 +254,27 @@ async def test_an_empty_body_reads_as_no_bytes():
 
     request = Request({"type": "http", "method": "POST", "headers": []}, receive)
     assert await read_body(request, 10, 10) == b""
+
+
+@pytest.mark.parametrize("cut", [5, 100])
+async def test_a_form_without_its_end_is_refused_rather_than_answered_in_part(served, cut):
+    request = served.client.build_request("POST", EMBEDDINGS, files=files(shade(1), shade(2)))
+    body = request.read()[:-cut]
+    headers = {"content-type": request.headers["content-type"]}
+    response = await served.client.post(EMBEDDINGS, content=body, headers=headers)
+    assert response.status_code == 400
+    assert "cut short" in error_of(response)["message"]
+    assert served.engine.numbers == []
+
+
+async def test_a_form_of_an_unknown_charset_is_a_bad_request(served):
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nq\r\n--x--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=undefined"}
+    response = await served.client.post(EMBEDDINGS, content=body, headers=headers)
+    assert response.status_code == 400
+
+
+async def test_json_of_very_many_elements_is_refused_before_each_is_looked_at(served):
+    response = await served.client.post("/v1/embeddings", content=b'{"input":[' + b"1," * 200_000 + b"1]}")
+    assert response.status_code == 400
+    assert "10,000 JSON elements" in error_of(response)["message"]

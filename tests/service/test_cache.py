@@ -5,6 +5,7 @@ import pytest
 
 from bootleg_service.cache import Breaker, MemoryCache, RedisCache, build_cache
 from bootleg_service.cache_value import cache_key
+from bootleg_service.errors import StartupError
 from bootleg_service.metrics import Metrics
 from bootleg_service.settings import CacheSettings
 
@@ -219,3 +220,10 @@ async def test_values_expire_within_a_tenth_before_the_time_set():
         await cache.put(key(number), value(number))
     assert all(900_000 <= life <= 1_000_000 for life in lives)
     assert len(set(lives)) > 10
+
+
+@pytest.mark.parametrize("url", ["nonsense", "", "redis://localhost:abc", "http://x"])
+def test_a_redis_url_that_cannot_be_used_stops_the_start_without_echoing_it(url):
+    with pytest.raises(StartupError, match="Redis URL") as caught:
+        build_cache(CacheSettings(redis_url=url), Metrics())
+    assert not url or url not in caught.value.message

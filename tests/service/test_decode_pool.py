@@ -77,3 +77,21 @@ async def test_the_event_loop_turns_while_an_image_is_decoded(pool, gate):
     assert not task.done()
     gate.set()
     await task
+
+
+async def test_images_that_could_not_be_decoded_in_time_are_refused_at_once(gate):
+    pool = DecodePool(
+        PreprocessSpec(height=32, width=32), ImageLimits(), Metrics(), threads=1, max_waiting=100, max_seconds=0.01
+    )
+    tasks = [asyncio.create_task(pool.decode(shade(number))) for number in range(100)]
+    refused, accepted = [], []
+    await eventually(lambda: any(task.done() for task in tasks))
+    for task in tasks:
+        (refused if task.done() else accepted).append(task)
+    assert accepted
+    gate.set()
+    await asyncio.gather(*accepted)
+    for task in refused:
+        with pytest.raises(OverloadedError, match=r"0\.01 s"):
+            task.result()
+    pool.close()

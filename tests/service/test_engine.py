@@ -56,10 +56,30 @@ def test_an_image_has_one_answer_alone_and_in_any_batch(bundle):
 
 def test_warm_up_runs_the_largest_batch(bundle, monkeypatch):
     engine = open_engine(bundle, PLAIN)
-    sizes = []
-    monkeypatch.setattr(engine, "run", lambda pixels, outputs: sizes.append(len(pixels)))
+    sizes, run = [], engine.run
+
+    def counted(pixels, outputs):
+        sizes.append(len(pixels))
+        return run(pixels, outputs)
+
+    monkeypatch.setattr(engine, "run", counted)
     engine.warm_up([1, 6])
     assert sizes == [1, 1, 6, 6]
+
+
+def test_a_manifest_that_promises_other_shapes_stops_the_start(bundle):
+    promised = bundle.manifest.model_copy(
+        update={"outputs": bundle.manifest.outputs.model_copy(update={"dim": bundle.manifest.outputs.dim + 1})}
+    )
+    with pytest.raises(StartupError, match="not what its manifest says"):
+        open_engine(type(bundle)(bundle.path, promised, bundle.sha256), PLAIN).warm_up([1])
+
+
+def test_a_graph_that_is_none_stops_the_start_in_one_line(bundle, tmp_path):
+    broken = shutil.copytree(bundle.path, tmp_path / "broken")
+    (broken / bundle.manifest.graphs["fp32"].file).write_bytes(b"no graph")
+    with pytest.raises(StartupError, match=r"cannot load encoder\.fp32\.onnx"):
+        open_engine(type(bundle)(broken, bundle.manifest, bundle.sha256), PLAIN)
 
 
 def test_the_golden_check_passes_on_a_good_bundle(bundle):

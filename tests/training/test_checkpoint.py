@@ -111,7 +111,7 @@ def test_a_configuration_that_does_not_fit_is_refused_by_the_field(saved, change
         read_config(saved)
 
 
-@pytest.mark.parametrize("change", [{"width": 64}, {"depth": 2}, {"patch_size": 2}, {"registers": 3}])
+@pytest.mark.parametrize("change", [{"width": 64}, {"depth": 4}, {"patch_size": 2}, {"registers": 3}])
 def test_weights_that_do_not_fit_the_architecture_are_refused(saved, change):
     edit(saved, lambda fields: fields["encoder"].update(change))
     with pytest.raises(CheckpointError, match="does not fit the architecture"):

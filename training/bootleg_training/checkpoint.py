@@ -56,6 +56,15 @@ class CheckpointConfig(BaseModel):
             raise ValueError(f"files: {ENCODER_NAME} is not listed")
         return self
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.target_layers or max(self.target_layers) > self.encoder.depth or min(self.target_layers) < 1:
+            raise ValueError(f"target_layers {self.target_layers}: the encoder has {self.encoder.depth} blocks")
+        size = self.encoder.image_size
+        if (self.preprocess.height, self.preprocess.width) != (size, size):
+            raise ValueError(f"preprocess: its size is not the encoder's image_size {size}")
+        return self
+
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Hash tensors by name, dtype, shape and content; independent of the file that holds them."""

@@ -86,13 +86,13 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunCon
     """
     fields: dict[str, Any] = PRESETS[preset].model_dump(mode="json")
     if file is not None:
-        loaded = _yaml(file.read_text(encoding="utf-8"), str(file))
+        loaded = _yaml(file.read_bytes(), str(file))
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: a mapping of settings is expected")
         _merge(fields, loaded)
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not equals:
+        if not equals or not key:
             raise ConfigError(f"--set {setting}: use KEY=VALUE")
         _merge(fields, _nested(key.split("."), _scalar(value, key)))
     try:
@@ -102,7 +102,9 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunCon
         key = ".".join(str(part) for part in first["loc"]) or "settings"
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{key} = {first['input']!r}: there is no such setting{_meant(first['loc'])}") from error
-        raise ConfigError(f"{key} = {first['input']!r}: {first['msg']}") from error
+        shown = repr(first["input"])
+        value = f" = {shown}" if len(shown) <= 80 else ""  # what is at fault may be the settings as a whole
+        raise ConfigError(f"{key}{value}: {first['msg']}") from error
 
 
 def _meant(path: tuple[int | str, ...]) -> str:
@@ -123,10 +125,10 @@ def _names(settings: dict[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def _yaml(text: str, where: str) -> Any:
+def _yaml(text: str | bytes, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: not valid YAML") from error
 
 
