@@ -147,6 +147,8 @@ async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
     try:
         _, options = parse_options_header(request.headers["content-type"])
         if b"--" + options[b"boundary"] + b"--" not in tail:  # the parser takes a cut body for a short one
+            for unfinished in parser._files_to_close_on_error:  # noqa: SLF001  # not in the form, which is closed below
+                unfinished.close()
             raise RequestError("the multipart body is cut short: its closing boundary is missing", param="images")
         files = form.getlist("images")
         if not files or not all(isinstance(file, UploadFile) for file in files):
