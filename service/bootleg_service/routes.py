@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["images"])
 
-LARGE_ANSWER_BYTES = 64 * 1024
+LARGE_BYTES = 64 * 1024
+"""Bodies and answers above this are parsed and encoded off the event loop."""
+
 MAX_JSON_MARKS = 10_000
 
 _IMAGE_BODY: dict[str, Any] = {
@@ -116,20 +118,10 @@ async def openai_embeddings(request: Request) -> Response:
     service.check_pinned_space(request)
     limits = service.settings.limits
     raw = await read_body(request, limits.max_body_bytes, limits.receive_seconds)
-    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_MARKS:  # a validator describes each wrong one
-        raise RequestError(f"body: over {MAX_JSON_MARKS:,} JSON elements")
-    try:
-        body = EmbeddingRequest.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if part not in {"str", "list[str]"}) or None
-        raise RequestError(f"{field or 'body'}: {first['msg']}", param=field) from None
+    large = len(raw) > LARGE_BYTES
+    body, images = await asyncio.to_thread(_parse_openai, raw, limits) if large else _parse_openai(raw, limits)
     service.check_model(body.model)
     _check_dimensions(service, body.dimensions)
-    texts = [body.input] if isinstance(body.input, str) else body.input
-    if not 0 < len(texts) <= limits.max_images:
-        raise RequestError(f"input: {len(texts)} images; 1 to {limits.max_images} are allowed", param="input")
-    images = [_decode_input(text, limits, i) for i, text in enumerate(texts)]
     found = await while_connected(request, service.pipeline.answer(images, "embedding", field="input"))
     vectors = answers.shorten(_join(found).astype(np.float32), body.dimensions, normalize=body.normalize)
     manifest = service.bundle.manifest
@@ -138,12 +130,25 @@ async def openai_embeddings(request: Request) -> Response:
     )
 
 
-def _decode_input(text: str, limits: RequestLimits, index: int) -> bytes:
-    param = f"input[{index}]"
+def _parse_openai(raw: bytes, limits: RequestLimits) -> tuple[EmbeddingRequest, list[bytes]]:
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_MARKS:  # a validator describes each wrong one
+        raise RequestError(f"body: over {MAX_JSON_MARKS:,} JSON elements")
     try:
-        return decode_base64(text, limits, param)
-    except BootlegError as error:
-        raise ImageFailure(error, param) from error
+        body = EmbeddingRequest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in {"str", "list[str]"}) or None
+        raise RequestError(f"{field or 'body'}: {first['msg']}", param=field) from None
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    if not 0 < len(texts) <= limits.max_images:
+        raise RequestError(f"input: {len(texts)} images; 1 to {limits.max_images} are allowed", param="input")
+    images: list[bytes] = []
+    for i, text in enumerate(texts):
+        try:
+            images.append(decode_base64(text, limits, f"input[{i}]"))
+        except BootlegError as error:
+            raise ImageFailure(error, f"input[{i}]") from error
+    return body, images
 
 
 def _join(found: Sequence[Answer]) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
@@ -159,7 +164,7 @@ def _check_dimensions(service: Service, dimensions: int | None) -> None:
 async def _respond(
     encode: Callable[[], bytes], array: np.ndarray[Any, Any], media_type: str, found: Sequence[Answer]
 ) -> Response:
-    large = array.nbytes > LARGE_ANSWER_BYTES
+    large = array.nbytes > LARGE_BYTES
     content = await asyncio.to_thread(encode) if large else encode()
     headers = {"X-Cache": _cache_header(found)}
     if media_type == answers.RAW:
