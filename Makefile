@@ -5,7 +5,10 @@ TORCH ?= torch==2.13.0
 DEV := .venv
 SERVE := .venv-serve
 
-.PHONY: setup serve test check format bench results test-deploy clean
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+.PHONY: help setup serve test check format bench results test-deploy clean
 
 # Two environments: the one that serves has no torch in it.
 $(SERVE)/.ready: pyproject.toml

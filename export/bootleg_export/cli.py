@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -16,6 +17,9 @@ Folder = click.Path(path_type=Path, file_okay=False)
 def export(checkpoint: Path, out: Path, name: str | None) -> None:
     """Turn a checkpoint into a verified bundle."""
     from bootleg_export.build import build_bundle
+
+    # It lists the operators of torchvision that it skips when torchvision is absent.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
     bundle = build_bundle(checkpoint, out, name=name or out.name)
     size = sum(entry.bytes for entry in bundle.manifest.files.values())

@@ -7,7 +7,7 @@ import binascii
 from typing import TYPE_CHECKING
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from bootleg_bundle.errors import BootlegError, ImageLimitError
@@ -145,19 +145,9 @@ async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
             f"the multipart body is malformed, or holds over {limits.max_images} files or 16 fields", param="images"
         ) from None
     try:
-        _, options = parse_options_header(request.headers["content-type"])
-        if b"--" + options[b"boundary"] + b"--" not in tail:  # the parser takes a cut body for a short one
-            for unfinished in parser._files_to_close_on_error:  # noqa: SLF001  # not in the form, which is closed below
-                unfinished.close()
-            raise RequestError("the multipart body is cut short: its closing boundary is missing", param="images")
-        files = form.getlist("images")
-        if not files or not all(isinstance(file, UploadFile) for file in files):
-            raise RequestError("the multipart body has no files named 'images'", param="images")
-        if len(files) > limits.max_images:
-            raise RequestError(f"images: {len(files)} files; the limit is {limits.max_images}", param="images")
+        _check_end(parser, tail)
         images: list[bytes] = []
-        for i, file in enumerate(files):
-            assert isinstance(file, UploadFile)
+        for i, file in enumerate(_files(form, limits)):
             try:
                 images.append(await _read_file(file, limits))
             except BootlegError as error:
@@ -165,6 +155,27 @@ async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
         return images
     finally:
         await form.close()
+
+
+def _check_end(parser: MultiPartParser, tail: bytes | bytearray) -> None:
+    """The parser takes a cut body for a short one: look for the closing boundary ourselves."""
+    _, options = parse_options_header(parser.headers["content-type"])
+    if b"--" + options[b"boundary"] + b"--" in tail:
+        return
+    for unfinished in parser._files_to_close_on_error:  # noqa: SLF001  # not in the form, which its reader closes
+        unfinished.close()
+    raise RequestError("the multipart body is cut short: its closing boundary is missing", param="images")
+
+
+def _files(form: FormData, limits: RequestLimits) -> list[UploadFile]:
+    files = form.getlist("images")
+    if any(isinstance(file, str) for file in files):
+        raise RequestError("images: text instead of a file; with curl, write -F images=@FILE", param="images")
+    if not files or set(form) != {"images"}:
+        raise RequestError("the multipart body must hold files named 'images' and nothing else", param="images")
+    if len(files) > limits.max_images:
+        raise RequestError(f"images: {len(files)} files; the limit is {limits.max_images}", param="images")
+    return [file for file in files if isinstance(file, UploadFile)]
 
 
 async def _read_file(file: UploadFile, limits: RequestLimits) -> bytes:

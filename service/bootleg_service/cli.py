@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 
 from bootleg_bundle import default_bundle_path, open_bundle
 from bootleg_bundle.images import ImageLimits
+from bootleg_service.errors import StartupError
 from bootleg_service.settings import BatchSettings, CacheSettings, EngineSettings, RequestLimits, Settings
 
 EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
@@ -120,6 +122,7 @@ def serve(  # noqa: PLR0913  # one argument an option
 
     from bootleg_service.app import create_app, load_model
 
+    _check_port(host, port)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = Settings(
         limits=RequestLimits(
@@ -148,6 +151,18 @@ def serve(  # noqa: PLR0913  # one argument an option
         timeout_graceful_shutdown=drain_seconds,
         server_header=False,
     )
+
+
+def _check_port(host: str, port: int) -> None:
+    """Find out that a port is taken before the model is loaded and anything is announced."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or "it cannot be bound"
+            raise StartupError(f"port {port} on {host}: {reason}; choose another with --port") from error
 
 
 def curl_line(host: str, port: int) -> str:

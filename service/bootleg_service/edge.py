@@ -133,6 +133,7 @@ def error_response(request: Request, error: BootlegError, *, param: str | None =
 def _envelope(request: Request, status: int, code: str, message: str, param: str | None = None) -> Response:
     request.state.outcome = code
     request_id = request.state.request_id
+    log.info("request %s: %d %s", request_id, status, code)
     kind = "invalid_request_error" if status < 500 else "server_error"
     body = {"error": {"message": message, "type": kind, "param": param, "code": code, "request_id": request_id}}
     return Response(to_json(body), status_code=status, media_type=JSON)

@@ -72,6 +72,7 @@ async def image_embeddings(
     """
     service = service_of(request)
     service.check_pinned_space(request)
+    _check_options(request, "encoding_format", "dimensions", "normalize")
     wire = answers.negotiate(request.headers.get("accept", ""))
     _check_dimensions(service, dimensions)
     images = await read_images(request, service.settings.limits)
@@ -98,6 +99,7 @@ async def image_patches(
     """
     service = service_of(request)
     service.check_pinned_space(request)
+    _check_options(request, "dtype")
     wire = answers.negotiate(request.headers.get("accept", ""))
     images = await read_images(request, service.settings.limits)
     found = await while_connected(request, service.pipeline.answer(images, "patch_tokens"))
@@ -116,6 +118,7 @@ async def openai_embeddings(request: Request) -> Response:
     """OpenAI's embeddings call with images, as data URIs or bare base64, in the place of text."""
     service = service_of(request)
     service.check_pinned_space(request)
+    _check_options(request)
     limits = service.settings.limits
     raw = await read_body(request, limits.max_body_bytes, limits.receive_seconds)
     large = len(raw) > LARGE_BYTES
@@ -149,6 +152,11 @@ def _parse_openai(raw: bytes, limits: RequestLimits) -> tuple[EmbeddingRequest, 
         except BootlegError as error:
             raise ImageFailure(error, f"input[{i}]") from error
     return body, images
+
+
+def _check_options(request: Request, *known: str) -> None:
+    if not set(request.query_params) <= set(known):  # a misspelt option must not be taken for its default
+        raise RequestError(f"query: an unknown option; known here: {', '.join(known) or 'none'}")
 
 
 def _join(found: Sequence[Answer]) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:

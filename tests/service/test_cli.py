@@ -3,6 +3,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from bootleg_cli import main
 from bootleg_service import cli
 from bootleg_service.cli import curl_line
+from bootleg_service.errors import StartupError
 
 from .redis_server import free_port
 
@@ -135,3 +137,12 @@ def test_the_curl_line_works_where_the_path_has_a_space(monkeypatch):
     image = Path("/opt/My Software/example.jpg")
     monkeypatch.setattr(cli, "EXAMPLE_IMAGE", image)
     assert f"@{image}" in shlex.split(curl_line("127.0.0.1", 8000))
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError, match=f"port {port} .*choose another with --port"):
+            cli._check_port("127.0.0.1", port)

@@ -308,3 +308,20 @@ async def test_the_chaos_of_many_kinds_leaves_a_service_that_answers(served):
     assert (await served.embed(shade(0))).status_code == 200
     await eventually(lambda: not served.service.pipeline._flights)
     assert served.sample("bootleg_queue_items") == served.sample("bootleg_decoding") == 0
+
+
+async def test_a_misspelt_option_is_refused_rather_than_ignored(served):
+    response = await served.client.post(f"{EMBEDDINGS}?normalise=true", content=shade(1))
+    refused(response, 400, "invalid_request", None)
+    assert "normalize" in response.json()["error"]["message"]
+
+
+async def test_a_form_field_that_means_nothing_here_is_refused(served):
+    response = await served.client.post(EMBEDDINGS, files={"images": shade(1)}, data={"normalize": "true"})
+    refused(response, 400, "invalid_request", "images")
+
+
+async def test_a_forgotten_at_sign_is_explained(served):
+    response = await served.client.post(EMBEDDINGS, files={"images": (None, "a.jpg")})
+    refused(response, 400, "invalid_request", "images")
+    assert "images=@FILE" in response.json()["error"]["message"]

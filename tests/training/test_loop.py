@@ -263,3 +263,8 @@ def test_a_run_resumed_on_other_images_is_refused_with_both_fingerprints(tmp_pat
     with pytest.raises(DataError, match=f"{pack.fingerprint}.*{other.fingerprint}"):
         run(tiny_config(), other, tmp_path / "run")
     run(tiny_config(), pack, tmp_path / "run")
+
+
+def test_a_pack_smaller_than_the_encoders_input_is_refused(tmp_path):
+    with pytest.raises(DataError, match="prepare the data with --size 32"):
+        run(tiny_config(), tiny_pack(side=24), tmp_path / "run")

@@ -95,6 +95,7 @@ def write_checkpoint(path: Path, weights: Mapping[str, Mapping[str, Tensor]], co
     for role, tensors in weights.items():
         name = f"{role}.safetensors"
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial / name)
+        (partial / name).chmod(0o644)  # safetensors writes 0600, which a container's user could not read
         flush(partial / name)
         files[name] = FileEntry(sha256=file_sha256(partial / name), bytes=(partial / name).stat().st_size)
     model = CheckpointConfig.model_validate({**config, "files": files})

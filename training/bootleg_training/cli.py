@@ -39,7 +39,7 @@ def prepare(folder: Path, out: Path, size: int, name: str | None) -> None:
 @click.command()
 @click.option("--data", type=Folder, required=True, help="A pack made by `bootleg prepare`.")
 @click.option("--out", type=Folder, required=True, help="Run folder; a run found there is resumed.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny-cpu", show_default=True)
 @click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="YAML settings.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting, such as optim.base_lr=2e-3.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")

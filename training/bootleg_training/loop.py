@@ -72,13 +72,13 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
 
     Raises:
         Interrupted: SIGTERM or SIGINT arrived; the state is saved.
-        DataError: the pack has fewer images than a batch, or is not the one the run began with.
+        DataError: the pack has fewer images than a batch, smaller ones than the encoder takes, or is not the one the
+            run began with.
         CheckpointError: the run in ``out`` has other settings.
         DivergedError: too many non-finite steps in a row.
     """
     config = config.resolved()
-    if len(pack.images) < config.batch_size:
-        raise DataError(f"batch_size is {config.batch_size}, but the pack has {len(pack.images)} images only")
+    _check_pack(config, pack)
     # ---- build -------------------------------------------------------------------------------------------------
     torch.manual_seed(config.seed)
     model = Bootleg(config).to(device)
@@ -99,6 +99,7 @@ def train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device) -> 
         meter("train", config.steps, done=progress.step) as shown,
         RunLog(out / "metrics.jsonl", from_step=progress.step) as log,
     ):
+        shown.say(_describe(config, pack, began["hardware"]))
         if progress.step:
             shown.say(f"resumed at step {progress.step}")
         elif pack.labels is not None:
@@ -179,6 +180,23 @@ def write_run_checkpoint(
         "provenance": source,
     }
     checkpoint.write_checkpoint(target, weights, fields)
+
+
+def _check_pack(config: RunConfig, pack: Pack) -> None:
+    if len(pack.images) < config.batch_size:
+        raise DataError(f"batch_size is {config.batch_size}, but the pack has {len(pack.images)} images only")
+    if pack.side < config.encoder.image_size:
+        raise DataError(
+            f"the pack's images have {pack.side} pixels a side, the encoder takes {config.encoder.image_size}: "
+            f"prepare the data with --size {config.encoder.image_size}"
+        )
+
+
+def _describe(config: RunConfig, pack: Pack, hardware: str) -> str:
+    encoder = config.encoder
+    shape = f"ViT {encoder.width}x{encoder.depth}/{encoder.patch_size} at {encoder.image_size} px"
+    length = f"{config.steps:,} steps of {config.batch_size}"
+    return f"{config.name}: {shape}, {length} on {hardware}; {len(pack.images):,} images of {pack.name}"
 
 
 def _begin(path: Path, pack: Pack, device: torch.device, *, resumed: bool) -> dict[str, Any]:
