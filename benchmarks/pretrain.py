@@ -29,7 +29,7 @@ def main() -> None:
         rows += [
             {
                 "data": probe.dataset,
-                "encoder": f"ViT {encoder.width}x{encoder.depth}/{encoder.patch_size} at {encoder.image_size} px",
+                "encoder": f"{encoder.label} at {encoder.image_size} px",
                 "target_layers": list(config.target_layers),
                 "images_seen": source.images_seen,
                 "training_minutes": round(source.training_seconds / 60, 1),

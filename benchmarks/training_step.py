@@ -58,7 +58,7 @@ def main() -> None:
     rows = [
         {
             "step": name,
-            "encoder": f"ViT {config.encoder.width}x{config.encoder.depth}/{config.encoder.patch_size} at {size} px",
+            "encoder": f"{config.encoder.label} at {size} px",
             "device": "cpu",
             "batch": config.batch_size,
             "images_per_s": round(config.batch_size / statistics.median(times), 1),

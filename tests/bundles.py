@@ -15,11 +15,11 @@ from bootleg_bundle.manifest import (
     Graph,
     Outputs,
     Parity,
-    Provenance,
     embedding_space_id,
     write_bundle,
 )
 from bootleg_bundle.preprocess import PreprocessSpec
+from tests.provenance import made_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,18 +62,7 @@ def manifest_fields(**changes: Any) -> dict[str, Any]:
         "parity": (
             Parity(precision="fp32", output="embedding", images=2, relative_frobenius=0.0, cosine_min=1.0, max_abs=0.0),
         ),
-        "provenance": Provenance(
-            method="none",
-            dataset="none",
-            dataset_fingerprint="none",
-            steps=0,
-            images_seen=0,
-            training_seconds=0.0,
-            hardware="none",
-            commit="none",
-            checkpoint_sha256="0" * 64,
-            versions={},
-        ),
+        "provenance": made_up(),
         **changes,
     }
 

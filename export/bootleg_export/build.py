@@ -12,6 +12,7 @@ import torch
 from bootleg_bundle.errors import BundleError, ParityError
 from bootleg_bundle.manifest import (
     GOLDEN_NAME,
+    GRAPH_INPUT,
     GRAPH_OUTPUTS,
     Architecture,
     Bundle,
@@ -19,7 +20,6 @@ from bootleg_bundle.manifest import (
     Outputs,
     check_model_name,
     embedding_space_id,
-    open_bundle,
     write_bundle,
 )
 from bootleg_export.card import model_card
@@ -65,11 +65,11 @@ def build_bundle(checkpoint: Path, out: Path, *, name: str) -> Bundle:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _fill(partial, encoder, config, name)
+        written = _fill(partial, encoder, config, name)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return open_bundle(out)
+    return Bundle(out, written.manifest, written.sha256)  # verified when it was written
 
 
 def reference_outputs(graph: ServingGraph, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -79,7 +79,7 @@ def reference_outputs(graph: ServingGraph, pixels: NDArray[np.uint8]) -> dict[st
     return {name: output.numpy() for name, output in zip(GRAPH_OUTPUTS, outputs, strict=True)}
 
 
-def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -> None:
+def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -> Bundle:
     spec, shape = config.preprocess, config.encoder
     graph = ServingGraph(encoder, spec, config.target_layers).eval()
     file = "encoder.fp32.onnx"
@@ -94,7 +94,7 @@ def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -
                 f"{row.cosine_min:.7f}; allowed {GATES['fp32'].relative_frobenius:.0e} and {GATES['fp32'].cosine_min}"
             )
     golden = natural_noise(GOLDEN_IMAGES, spec.height, spec.width, seed=1)
-    arrays: dict[str, Any] = {"pixels": golden, **reference_outputs(graph, golden)}
+    arrays: dict[str, Any] = {GRAPH_INPUT: golden, **reference_outputs(graph, golden)}
     np.savez(folder / GOLDEN_NAME, **arrays)
 
     weights = weights_sha256(dict(encoder.named_parameters()))
@@ -109,7 +109,7 @@ def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -
         "name": name,
         "embedding_space": embedding_space_id(weights, spec, POOLING),
         "architecture": Architecture(
-            name=f"ViT {shape.width}x{shape.depth}/{shape.patch_size}",
+            name=shape.label,
             image_size=shape.image_size,
             patch_size=shape.patch_size,
             width=shape.width,
@@ -126,4 +126,4 @@ def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -
         "provenance": provenance,
     }
     (folder / CARD_NAME).write_text(model_card(fields), encoding="utf-8")
-    write_bundle(folder, fields, [file, GOLDEN_NAME, CARD_NAME])
+    return write_bundle(folder, fields, [file, GOLDEN_NAME, CARD_NAME])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from bootleg_service.settings import RequestLimits
 
-# What clients send when they do not say what the bytes are; curl's default for --data-binary is the second.
 TAIL_BYTES = 256  # holds the closing boundary, 74 bytes at most, and a line or two behind it
+# What clients send when they do not say what the bytes are; curl's default for --data-binary is the third.
 GENERIC = {"", "application/octet-stream", "application/x-www-form-urlencoded", "image/*"}
 ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 
@@ -80,7 +80,7 @@ async def read_images(request: Request, limits: RequestLimits) -> list[bytes]:
         BodyTooLargeError: the raw body is larger than an image may be, or the form than a body.
         ReceiveTimeoutError: the body did not arrive in time.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = _media_type(request.headers.get("content-type"))
     if media_type == "multipart/form-data":
         return await _read_form(request, limits)
     if media_type == "application/json":
@@ -117,8 +117,13 @@ def decode_base64(text: str, limits: RequestLimits, param: str) -> bytes:
         data = None
     if data is None or len(text) % 4 or text[:-2].endswith("="):  # the strict mode lets padding in excess pass
         raise RequestError(f"{param}: not valid base64", param=param)
-    _check_declared(data, media_type.strip().lower())
+    _check_declared(data, _media_type(media_type))
     return data
+
+
+def _media_type(content_type: str | None) -> str:
+    """The type alone, without parameters, in lower case."""
+    return (content_type or "").partition(";")[0].strip().lower()
 
 
 def _check_declared(data: bytes, media_type: str) -> None:
@@ -182,5 +187,5 @@ async def _read_file(file: UploadFile, limits: RequestLimits) -> bytes:
     if (file.size or 0) > limits.image.max_bytes:
         raise ImageLimitError(f"the image has {file.size:,} bytes; the limit is {limits.image.max_bytes:,} bytes")
     data = await file.read()
-    _check_declared(data, (file.content_type or "").partition(";")[0].strip().lower())
+    _check_declared(data, _media_type(file.content_type))
     return data

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,87 +17,91 @@ from bootleg_bundle.images import ImageLimits
 from bootleg_service.errors import StartupError
 from bootleg_service.settings import BatchSettings, CacheSettings, EngineSettings, RequestLimits, Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
+def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option whose variable follows from its name: ``--max-batch`` and ``BOOTLEG_MAX_BATCH``."""
+    variable = "BOOTLEG_" + flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, envvar=variable, show_envvar=True, **attributes)
+
+
 @click.command(context_settings={"show_default": True})
-@click.option(
+@_setting(
     "--bundle",
     type=click.Path(path_type=Path, file_okay=False),
-    envvar="BOOTLEG_BUNDLE",
-    show_envvar=True,
     help="[default: the shipped one]",
 )
-@click.option("--host", default="127.0.0.1", envvar="BOOTLEG_HOST", show_envvar=True)
-@click.option("--port", type=click.IntRange(0, 65_535), default=8000, envvar="BOOTLEG_PORT", show_envvar=True)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", envvar="BOOTLEG_DEVICE", show_envvar=True
+@_setting(
+    "--host",
+    default="127.0.0.1",
 )
-@click.option(
-    "--precision", default="fp32", envvar="BOOTLEG_PRECISION", show_envvar=True, help="One of the bundle's graphs."
+@_setting(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8000,
 )
-@click.option(
+@_setting(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+)
+@_setting("--precision", default="fp32", help="One of the bundle's graphs.")
+@_setting(
     "--threads",
     type=click.IntRange(0),
     default=0,
-    envvar="BOOTLEG_THREADS",
-    show_envvar=True,
     help="Of ONNX Runtime; 0: one per core.",
 )
-@click.option(
-    "--max-batch", type=click.IntRange(1, 4096), default=8, envvar="BOOTLEG_MAX_BATCH", show_envvar=True, help="Images."
+@_setting("--max-batch", type=click.IntRange(1, 4096), default=8, help="Images.")
+@_setting(
+    "--decode-threads",
+    type=click.IntRange(1, 256),
+    default=2,
 )
-@click.option(
-    "--decode-threads", type=click.IntRange(1, 256), default=2, envvar="BOOTLEG_DECODE_THREADS", show_envvar=True
-)
-@click.option("--redis-url", envvar="BOOTLEG_REDIS_URL", show_envvar=True, help="Share the cache through Redis.")
-@click.option(
+@_setting("--redis-url", help="Share the cache through Redis.")
+@_setting(
     "--cache-bytes",
     type=click.IntRange(0),
     default=64 * 2**20,
-    envvar="BOOTLEG_CACHE_BYTES",
-    show_envvar=True,
     help="In-process cache.",
 )
-@click.option(
+@_setting(
     "--max-image-bytes",
     type=click.IntRange(1),
     default=10 * 2**20,
-    envvar="BOOTLEG_MAX_IMAGE_BYTES",
-    show_envvar=True,
     help="Encoded.",
 )
-@click.option(
+@_setting(
     "--max-image-pixels",
     type=click.IntRange(1),
     default=50_000_000,
-    envvar="BOOTLEG_MAX_IMAGE_PIXELS",
-    show_envvar=True,
 )
-@click.option(
+@_setting(
     "--max-images",
     type=click.IntRange(1, 4096),
     default=32,
-    envvar="BOOTLEG_MAX_IMAGES",
-    show_envvar=True,
     help="Of a request.",
 )
-@click.option(
+@_setting(
     "--request-seconds",
     type=click.FloatRange(0.1),
     default=10.0,
-    envvar="BOOTLEG_REQUEST_SECONDS",
-    show_envvar=True,
     help="From a body's end to its answer.",
 )
-@click.option("--drain-seconds", type=click.IntRange(1), default=20, envvar="BOOTLEG_DRAIN_SECONDS", show_envvar=True)
-@click.option(
+@_setting(
+    "--drain-seconds",
+    type=click.IntRange(1),
+    default=20,
+)
+@_setting(
     "--log-level",
     type=click.Choice(["debug", "info", "warning"]),
     default="info",
-    envvar="BOOTLEG_LOG_LEVEL",
-    show_envvar=True,
 )
 def serve(  # noqa: PLR0913  # one argument an option
     *,

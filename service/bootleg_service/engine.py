@@ -142,9 +142,9 @@ def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engi
             f"device = {device!r}: the installed ONNX Runtime has no {wanted}; "
             "install it with: pip install 'bootleg-vision[gpu]'"
         )
-    if device != "cpu" and not _cuda_driver_loads():
-        raise StartupError(f"device = {device!r}: no CUDA driver (libcuda.so.1) can be loaded on this machine")
     if device != "cpu":
+        if not _cuda_driver_loads():
+            raise StartupError(f"device = {device!r}: no CUDA driver (libcuda.so.1) can be loaded on this machine")
         ort.preload_dlls()  # CUDA and cuDNN from their wheels, where nothing else provides them
     engine = Engine(bundle, device, settings.precision, settings.threads)
     if engine.providers[0] != wanted:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bootleg_bundle.manifest import Bundle, FileEntry, Manifest, Parity, Provenance
+from bootleg_bundle.manifest import Bundle, FileEntry, Manifest, Parity
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_service.errors import StartupError
+from tests.provenance import made_up
 
 from .pictures import SIDE, number_of
 
@@ -43,18 +44,7 @@ def fake_bundle() -> Bundle:
         outputs={"dim": DIM, "grid": GRID, "layers": (1,)},
         graphs={"fp32": {"file": "encoder.onnx", "opset": 20}},
         parity=(Parity(precision="fp32", output="embedding", images=1, relative_frobenius=0, cosine_min=1, max_abs=0),),
-        provenance=Provenance(
-            method="none",
-            dataset="none",
-            dataset_fingerprint="",
-            steps=0,
-            images_seen=0,
-            training_seconds=0,
-            hardware="",
-            commit="",
-            checkpoint_sha256="0" * 64,
-            versions={},
-        ),
+        provenance=made_up(),
         files={"encoder.onnx": entry, "golden.npz": entry},
     )
     return Bundle(Path("/nowhere"), manifest, "ab" * 32)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from bootleg_bundle.errors import CheckpointError
-from bootleg_bundle.manifest import Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint
 from bootleg_training.checkpoint import CONFIG_NAME, ENCODER_NAME, load_encoder, read_config, weights_sha256
+from tests.provenance import made_up
 from tests.training.tiny import tiny_config, tiny_model
 
 FILES = [ENCODER_NAME, "student.safetensors", "predictor.safetensors"]
@@ -19,18 +19,7 @@ def write(path, model, config):
         "student": dict(model.student.named_parameters()),
         "predictor": dict(model.predictor.named_parameters()),
     }
-    source = Provenance(
-        method="m",
-        dataset="d",
-        dataset_fingerprint="f",
-        steps=1,
-        images_seen=8,
-        training_seconds=1.0,
-        hardware="h",
-        commit="c",
-        checkpoint_sha256=weights_sha256(weights["encoder"]),
-        versions={},
-    )
+    source = made_up(steps=1, images_seen=8, checkpoint_sha256=weights_sha256(weights["encoder"]))
     fields = {
         "encoder": config.encoder,
         "target_layers": config.target.layers,

@@ -52,6 +52,11 @@ class EncoderConfig(_Settings):
         return self
 
     @property
+    def label(self) -> str:
+        """What reports call the shape: width x blocks / patch side."""
+        return f"ViT {self.width}x{self.depth}/{self.patch_size}"
+
+    @property
     def grid(self) -> int:
         """Patches along one side."""
         return self.image_size // self.patch_size
@@ -185,11 +190,13 @@ class RunConfig(_Settings):
 
     @model_validator(mode="after")
     def _predictor_can_be_built(self) -> Self:
-        predictor = self.predictor
-        width = predictor.width or self.encoder.width // 2
-        heads = predictor.heads or self.encoder.heads
-        if width % 4 or width % heads:
-            raise ValueError(f"predictor: width {width} must be a multiple of 4 and of heads ({heads})")
+        predictor = self.resolved().predictor
+        assert predictor.width is not None
+        assert predictor.heads is not None
+        if predictor.width % 4 or predictor.width % predictor.heads:
+            raise ValueError(
+                f"predictor: width {predictor.width} must be a multiple of 4 and of heads ({predictor.heads})"
+            )
         return self
 
     def resolved(self) -> RunConfig:

@@ -194,29 +194,30 @@ def _check_pack(config: RunConfig, pack: Pack) -> None:
 
 def _describe(config: RunConfig, pack: Pack, hardware: str) -> str:
     encoder = config.encoder
-    shape = f"ViT {encoder.width}x{encoder.depth}/{encoder.patch_size} at {encoder.image_size} px"
+    shape = f"{encoder.label} at {encoder.image_size} px"
     length = f"{config.steps:,} steps of {config.batch_size}"
     return f"{config.name}: {shape}, {length} on {hardware}; {len(pack.images):,} images of {pack.name}"
 
 
 def _begin(path: Path, pack: Pack, device: torch.device, *, resumed: bool) -> dict[str, Any]:
     """What the run began with: data, code and machine. A resumed run must see the same data."""
-    now: dict[str, Any] = {
-        "data": {"name": pack.name, "images": len(pack.images), "side": pack.side, "fingerprint": pack.fingerprint},
-        "commit": provenance.commit(),
-        "hardware": provenance.hardware(device),
-        "versions": provenance.versions(),
-    }
+    data = {"name": pack.name, "images": len(pack.images), "side": pack.side, "fingerprint": pack.fingerprint}
     if resumed and path.is_file():
         began: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if began["data"] != now["data"]:
+        if began["data"] != data:
             raise DataError(
                 f"the run began with the pack {began['data']['name']}, fingerprint "
                 f"{began['data']['fingerprint'][:12]}; this one is {pack.name}, {pack.fingerprint[:12]}"
             )
         return began
-    path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    return now
+    began = {
+        "data": data,
+        "commit": provenance.commit(),
+        "hardware": provenance.hardware(device),
+        "versions": provenance.versions(),
+    }
+    path.write_text(json.dumps(began, indent=2) + "\n", encoding="utf-8")
+    return began
 
 
 def _check_bad_steps(bad_steps: Tensor, step: int) -> None:
