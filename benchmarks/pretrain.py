@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks.result import write_result
 from bootleg_training.checkpoint import read_config
+from bootleg_training.data.pack import open_pack
 from bootleg_training.device import choose_device
-from bootleg_training.pack import open_pack
-from bootleg_training.probe import probe_checkpoint, record_probes
+from bootleg_training.probes.probe import probe_checkpoint, record_probes
 
 
 def main() -> None:

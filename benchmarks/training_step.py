@@ -20,12 +20,12 @@ from benchmarks.result import write_result
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_export.samples import natural_noise
 from bootleg_training import vit
-from bootleg_training.loop import Batch, load_batch
+from bootleg_training.data.pack import Pack
+from bootleg_training.engine.loop import Batch, load_batch
+from bootleg_training.engine.optimiser import build_optimiser, update
+from bootleg_training.engine.schedule import rates
 from bootleg_training.objective import Bootleg
-from bootleg_training.optimiser import build_optimiser, update
-from bootleg_training.pack import Pack
 from bootleg_training.presets import PRESETS
-from bootleg_training.schedule import rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable

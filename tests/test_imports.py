@@ -64,7 +64,7 @@ def shown(edges):
 def test_the_tree_is_seen():
     names = {name for name, _ in modules()}
     assert len(names) > 40
-    assert {"bootleg_bundle.images", "bootleg_training.loop", "bootleg_service.app", "bootleg_cli"} <= names
+    assert {"bootleg_bundle.images", "bootleg_training.engine.loop", "bootleg_service.app", "bootleg_cli"} <= names
     assert any(target == "torch" for _, target, _, _ in EDGES)
 
 

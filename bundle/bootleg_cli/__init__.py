@@ -25,17 +25,17 @@ class Command(NamedTuple):
 COMMANDS = {
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
     "prepare": Command(
-        "bootleg_training.cli:prepare",
+        "bootleg_training.cli.prepare:prepare",
         "training",
         "Decode and resize a folder of images once, for training and probes.",
     ),
     "probe": Command(
-        "bootleg_training.cli:probe",
+        "bootleg_training.cli.probe:probe",
         "training",
         "Score a frozen encoder by k-NN and a linear probe, beside its untrained twin.",
     ),
     "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
-    "train": Command("bootleg_training.cli:train", "training", "Pretrain an encoder on unlabelled images."),
+    "train": Command("bootleg_training.cli.train:train", "training", "Pretrain an encoder on unlabelled images."),
     "verify": Command(
         "bootleg_export.cli:verify",
         "cpu",

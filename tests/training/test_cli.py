@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from bootleg_cli import main
-from bootleg_training import loop
 from bootleg_training.checkpoint import load_encoder, read_config
-from bootleg_training.loop import INTERRUPTED, load_batch
-from bootleg_training.pack import open_pack
+from bootleg_training.data.pack import open_pack
+from bootleg_training.engine import loop
+from bootleg_training.engine.loop import INTERRUPTED, load_batch
 from tests import images
 
 SMALL = [

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from bootleg_bundle.errors import ConfigError
-from bootleg_training.cli import compose
+from bootleg_training.compose import compose
 from bootleg_training.config import EncoderConfig, RunConfig, default_layers
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bootleg_training.config import TargetConfig
+from bootleg_training.engine.optimiser import build_optimiser, trained_parameters, update
+from bootleg_training.engine.schedule import StepRates
 from bootleg_training.objective import Bootleg, regression_loss, select_targets
-from bootleg_training.optimiser import build_optimiser, trained_parameters, update
-from bootleg_training.schedule import StepRates
 from tests.training.tiny import loss_of, tiny_batch, tiny_config, tiny_model, tiny_pack
 
 

@@ -9,9 +9,9 @@ import torch
 
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.config import RunConfig
-from bootleg_training.loop import Batch, load_batch
+from bootleg_training.data.pack import Pack
+from bootleg_training.engine.loop import Batch, load_batch
 from bootleg_training.objective import Bootleg
-from bootleg_training.pack import Pack
 from tests import images
 
 CPU = torch.device("cpu")

@@ -10,16 +10,16 @@ import torch
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.manifest import Probe
 from bootleg_training.checkpoint import CONFIG_NAME, load_encoder, read_config
-from bootleg_training.features import mean_patch_features
-from bootleg_training.knn import knn_accuracy
-from bootleg_training.linear import linear_probe
+from bootleg_training.probes.features import mean_patch_features
+from bootleg_training.probes.knn import knn_accuracy
+from bootleg_training.probes.linear import linear_probe
 from bootleg_training.vit import Encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bootleg_bundle.preprocess import PreprocessSpec
-    from bootleg_training.pack import Pack
+    from bootleg_training.data.pack import Pack
 
 
 def probe_checkpoint(path: Path, train: Pack, test: Pack, device: torch.device) -> list[Probe]:

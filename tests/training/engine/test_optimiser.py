@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bootleg_training.optimiser import build_optimiser, trained_parameters, update
-from bootleg_training.schedule import StepRates
+from bootleg_training.engine.optimiser import build_optimiser, trained_parameters, update
+from bootleg_training.engine.schedule import StepRates
 from tests.training.tiny import loss_of, tiny_batch, tiny_model
 
 RATES = StepRates(lr=1e-3, weight_decay=0.05, momentum=0.9)

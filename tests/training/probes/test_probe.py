@@ -5,8 +5,8 @@ import pytest
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.manifest import Probe
 from bootleg_training.checkpoint import load_encoder, read_config
-from bootleg_training.loop import train
-from bootleg_training.probe import probe_checkpoint, record_probes
+from bootleg_training.engine.loop import train
+from bootleg_training.probes.probe import probe_checkpoint, record_probes
 from tests.training.tiny import CPU, tiny_config, tiny_pack
 
 TRAIN, TEST = tiny_pack(80, labelled=True, side=32), tiny_pack(40, labelled=True, side=32)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootleg_training.order import permute, sample_indices
+from bootleg_training.data.order import permute, sample_indices
 
 COUNTS = st.integers(1, 400)
 SEEDS = st.integers(0, 2**32)

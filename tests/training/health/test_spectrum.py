@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bootleg_training.health import rank_me
+from bootleg_training.health.spectrum import rank_me
 
 
 def with_spectrum(singular, rows=60):

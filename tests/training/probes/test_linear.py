@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bootleg_training import linear
-from bootleg_training.linear import L2_GRID, linear_probe
+from bootleg_training.probes import linear
+from bootleg_training.probes.linear import L2_GRID, linear_probe
 
 
 def halves(count, *, flip=0.0, seed=0):

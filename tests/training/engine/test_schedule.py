@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from bootleg_training.schedule import rates
+from bootleg_training.engine.schedule import rates
 from tests.training.tiny import tiny_config
 
 RUN = tiny_config(

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from bootleg_bundle.errors import CheckpointError, DataError, DivergedError
 from bootleg_bundle.preprocess import PreprocessSpec
-from bootleg_training import loop
 from bootleg_training.checkpoint import load_encoder, read_config, weights_sha256
-from bootleg_training.loop import Batch, Interrupted, load_batch, train
+from bootleg_training.engine import loop
+from bootleg_training.engine.loop import Batch, Interrupted, load_batch, train
 from tests.training.tiny import CPU, tiny_config, tiny_pack
 
 STEPS = 12

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bootleg_training import knn
-from bootleg_training.knn import knn_accuracy
+from bootleg_training.probes import knn
+from bootleg_training.probes.knn import knn_accuracy
 
 
 def clusters(per_class, classes=4, width=16, spread=0.05, seed=0):

@@ -7,7 +7,7 @@ import pytest
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.images import decode
 from bootleg_bundle.preprocess import PreprocessSpec, apply
-from bootleg_training.pack import find_images, open_pack, write_pack
+from bootleg_training.data.pack import find_images, open_pack, write_pack
 from tests import images
 
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from bootleg_bundle.images import decode
-from bootleg_training.augment import crop_and_normalise, interpolation, random_boxes
+from bootleg_training.data.augment import crop_and_normalise, interpolation, random_boxes
 from bootleg_training.config import AugmentConfig
 from tests import images, realdata
 

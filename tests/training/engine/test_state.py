@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from bootleg_bundle.errors import CheckpointError
-from bootleg_training import state
-from bootleg_training.optimiser import build_optimiser, trained_parameters, update
-from bootleg_training.schedule import StepRates
-from bootleg_training.state import POINTER, Progress, load_state, save_state
+from bootleg_training.engine import state
+from bootleg_training.engine.optimiser import build_optimiser, trained_parameters, update
+from bootleg_training.engine.schedule import StepRates
+from bootleg_training.engine.state import POINTER, Progress, load_state, save_state
 from tests.training.tiny import loss_of, tiny_batch, tiny_config, tiny_model, tiny_pack
 
 CONFIG = tiny_config(encoder={"depth": 2})

@@ -10,8 +10,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from bootleg_training.config import OptimConfig
+    from bootleg_training.engine.schedule import StepRates
     from bootleg_training.objective import Bootleg
-    from bootleg_training.schedule import StepRates
 
 Named = dict[str, torch.nn.Parameter]
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from bootleg_bundle.errors import CheckpointError
 from bootleg_training.checkpoint import flush
 from bootleg_training.config import RunConfig
-from bootleg_training.optimiser import trained_parameters
+from bootleg_training.engine.optimiser import trained_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path

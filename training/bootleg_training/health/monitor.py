@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from bootleg_training.features import mean_patch_features
-from bootleg_training.health import rank_me
-from bootleg_training.knn import knn_accuracy
-from bootleg_training.order import sample_indices
+from bootleg_training.data.order import sample_indices
+from bootleg_training.health.spectrum import rank_me
+from bootleg_training.probes.features import mean_patch_features
+from bootleg_training.probes.knn import knn_accuracy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from bootleg_bundle.preprocess import PreprocessSpec
     from bootleg_training.config import RunConfig
+    from bootleg_training.data.pack import Pack
+    from bootleg_training.engine.schedule import StepRates
     from bootleg_training.objective import Loss
-    from bootleg_training.pack import Pack
-    from bootleg_training.schedule import StepRates
     from bootleg_training.vit import Encoder
 
 IMAGES = 6000

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bootleg_bundle.preprocess import PreprocessSpec
-from bootleg_training import monitor
-from bootleg_training.monitor import RunLog, knn_check, measured_step
-from bootleg_training.schedule import StepRates
+from bootleg_training.engine.schedule import StepRates
+from bootleg_training.health import monitor
+from bootleg_training.health.monitor import RunLog, knn_check, measured_step
 from tests.training.tiny import loss_of, tiny_batch, tiny_model, tiny_pack
 
 SPEC = PreprocessSpec(height=32, width=32)

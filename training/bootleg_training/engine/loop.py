@@ -20,22 +20,22 @@ from bootleg_bundle.errors import DataError, DivergedError
 from bootleg_bundle.manifest import Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint, provenance
-from bootleg_training.augment import crop_and_normalise, random_boxes
+from bootleg_training.data.augment import crop_and_normalise, random_boxes
+from bootleg_training.data.order import sample_indices
+from bootleg_training.engine.optimiser import build_optimiser, update
+from bootleg_training.engine.schedule import rates
+from bootleg_training.engine.state import Progress, load_state, save_state
+from bootleg_training.health.monitor import RunLog, knn_check, measured_step
 from bootleg_training.masking import sample_masks
-from bootleg_training.monitor import RunLog, knn_check, measured_step
 from bootleg_training.objective import Bootleg, Loss
-from bootleg_training.optimiser import build_optimiser, update
-from bootleg_training.order import sample_indices
 from bootleg_training.progress import meter
-from bootleg_training.schedule import rates
-from bootleg_training.state import Progress, load_state, save_state
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
     from bootleg_training.config import RunConfig
-    from bootleg_training.pack import Pack
+    from bootleg_training.data.pack import Pack
 
 INTERRUPTED = 75
 """Exit code of a run that was asked to stop and saved its state (EX_TEMPFAIL): start it again to go on."""

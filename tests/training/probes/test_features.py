@@ -2,9 +2,9 @@ import numpy as np
 import torch
 
 from bootleg_bundle.preprocess import PreprocessSpec, apply
-from bootleg_training import features
 from bootleg_training.config import EncoderConfig
-from bootleg_training.features import mean_patch_features
+from bootleg_training.probes import features
+from bootleg_training.probes.features import mean_patch_features
 from bootleg_training.vit import Encoder
 from tests.training.tiny import ENCODER, tiny_pack
 

@@ -1,0 +1,92 @@
+"""Preset, file and ``--set`` settings, put together and validated: what the commands train with."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from bootleg_bundle.errors import ConfigError
+from bootleg_training.config import RunConfig
+from bootleg_training.presets import PRESETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunConfig:
+    """Preset, then YAML file, then ``key=value`` settings, validated together.
+
+    Raises:
+        ConfigError: names the key, the value and what was expected.
+    """
+    fields: dict[str, Any] = PRESETS[preset].model_dump(mode="json")
+    if file is not None:
+        loaded = _yaml(file.read_bytes(), str(file))
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"{file}: a mapping of settings is expected")
+        _merge(fields, loaded)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {setting}: use KEY=VALUE")
+        _merge(fields, _nested(key.split("."), _scalar(value, key)))
+    try:
+        return RunConfig.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{key} = {first['input']!r}: there is no such setting{_meant(first['loc'])}") from error
+        shown = repr(first["input"])
+        value = f" = {shown}" if len(shown) <= 80 else ""  # what is at fault may be the settings as a whole
+        raise ConfigError(f"{key}{value}: {first['msg']}") from error
+
+
+def _meant(path: tuple[int | str, ...]) -> str:
+    """``; did you mean ...?`` when a setting of nearly that name exists anywhere."""
+    names = _names(RunConfig().model_dump(mode="json"))
+    wrong = ".".join(str(part) for part in path)
+    by_leaf = {name.rpartition(".")[2]: name for name in names}
+    near = difflib.get_close_matches(wrong, names, 1) or [
+        by_leaf[leaf] for leaf in difflib.get_close_matches(str(path[-1]), by_leaf, 1)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _names(settings: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in settings.items():
+        names += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return names
+
+
+def _yaml(text: str | bytes, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid YAML") from error
+
+
+def _scalar(text: str, key: str) -> Any:
+    value = _yaml(text, key)
+    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for a string; JSON takes it for a number
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _nested(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value

@@ -1,0 +1,1 @@
+"""How good are frozen features? k-NN, linear, attentive and segmentation probes."""
