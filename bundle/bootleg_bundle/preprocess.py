@@ -73,6 +73,7 @@ def apply(spec: PreprocessSpec, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _centre_box(spec: PreprocessSpec, height: int, width: int) -> tuple[float, float, float, float]:
     scale = spec.crop_ratio * min(height / spec.height, width / spec.width)
-    box_h, box_w = scale * spec.height, scale * spec.width
+    # At some sides (225 to 224) rounding makes the box a hair larger than the image, which Pillow refuses.
+    box_h, box_w = min(height, scale * spec.height), min(width, scale * spec.width)
     left, top = (width - box_w) / 2, (height - box_h) / 2
     return left, top, left + box_w, top + box_h

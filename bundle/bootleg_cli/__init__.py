@@ -27,7 +27,7 @@ COMMANDS = {
     "prepare": Command(
         "bootleg_training.cli.prepare:prepare",
         "training",
-        "Decode and resize a folder of images once, for training and probes.",
+        "Verify, resize and pack images once, for training and probes.",
     ),
     "probe": Command(
         "bootleg_training.cli.probe:probe",

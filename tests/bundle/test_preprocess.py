@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from bootleg_bundle.preprocess import PreprocessSpec, apply
+from bootleg_bundle.preprocess import PreprocessSpec, _centre_box, apply
 from tests import images
 
 SPEC = PreprocessSpec(height=224, width=224)
@@ -113,3 +113,17 @@ def test_any_image_fits_any_specification(height, width, out, crop_ratio):
 def test_a_bad_field_is_refused_by_name(field, value):
     with pytest.raises(ValidationError, match=field):
         PreprocessSpec.model_validate({"height": 32, "width": 32, field: value})
+
+
+@pytest.mark.parametrize("side", range(16, 600))
+def test_the_box_never_leaves_the_image(side):
+    """At 29, 58, 116, 123, 225, 232 and others, side / 224 * 224 is more than side."""
+    for spec in (SPEC, PreprocessSpec(height=448, width=448)):
+        for height, width in ((side, 700), (700, side)):
+            left, top, right, bottom = _centre_box(spec, height, width)
+            assert 0 <= left < right <= width
+            assert 0 <= top < bottom <= height
+
+
+def test_an_image_whose_box_would_round_beyond_it_is_resized():
+    assert apply(SPEC, images.scene(225, 300)).shape == (224, 224, 3)
