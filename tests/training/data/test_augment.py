@@ -4,11 +4,11 @@ import torch
 from PIL import Image
 
 from bootleg_bundle.images import decode
-from bootleg_training.data.augment import crop_and_normalise, interpolation, random_boxes
 from bootleg_training.config import AugmentConfig
+from bootleg_training.data.augment import crop_and_normalise, interpolation, random_boxes
 from tests import images, realdata
 
-ZERO, ONE = torch.zeros(3), torch.ones(3)
+ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 BOXES = [
     (0, 0, 48, 48),
     (3.25, 5.5, 43.75, 30.125),
@@ -68,11 +68,11 @@ def test_each_image_of_a_batch_has_its_own_box_and_flip():
 
 
 def test_pixels_are_normalised_per_channel():
-    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.25, 0.125])
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
     picture = torch.from_numpy(np.full((1, 48, 48, 3), 51, np.uint8))
     box, flip = torch.tensor([[0.0, 0, 48, 48]], dtype=torch.float64), torch.tensor([False])
     out = crop_and_normalise(picture, box, flip, 32, mean, std)
-    torch.testing.assert_close(out, ((0.2 - mean) / std).expand(1, 32, 32, 3))
+    torch.testing.assert_close(out, ((0.2 - torch.tensor(mean)) / torch.tensor(std)).expand(1, 32, 32, 3))
 
 
 def test_the_whole_image_at_its_own_size_is_unchanged():

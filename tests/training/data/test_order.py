@@ -51,3 +51,17 @@ def test_places_are_spread_evenly_over_the_images():
     assert np.abs(means - 49.5).max() < 5 * 28.9 / np.sqrt(epochs)
     neighbours = np.abs(np.diff(orders, axis=1)) == 1
     assert neighbours.mean() == pytest.approx(2 / images, abs=0.005)
+
+
+@given(
+    images=COUNTS,
+    seed=SEEDS,
+    world=st.integers(1, 8),
+    share=st.integers(1, 5),
+    step=st.integers(0, 40),
+)
+def test_the_ranks_batches_put_together_are_the_same_at_any_world_size(images, seed, world, share, step):
+    batch = world * share
+    whole = sample_indices(images, seed, step * batch, batch)
+    ranks = [sample_indices(images, seed, step * batch + rank * share, share) for rank in range(world)]
+    np.testing.assert_array_equal(np.concatenate(ranks), whole)

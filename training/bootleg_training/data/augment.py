@@ -30,7 +30,8 @@ def random_boxes(
         float64 boxes ``[B, 4]`` as left, top, right, bottom in pixels, and bool flips ``[B]``.
     """
     area = height * width * rng.uniform(*config.scale, size=(CROP_TRIES, batch))
-    aspect = np.exp(rng.uniform(*np.log(config.aspect), size=(CROP_TRIES, batch)))
+    narrowest, widest = np.log(config.aspect)
+    aspect = np.exp(rng.uniform(narrowest, widest, size=(CROP_TRIES, batch)))
     box_w, box_h = np.sqrt(area * aspect), np.sqrt(area / aspect)
     fits = (box_w <= width) & (box_h <= height)
     first = fits.argmax(axis=0)
@@ -46,39 +47,45 @@ def random_boxes(
 
 
 def crop_and_normalise(
-    images_BHWC: Tensor, boxes_B4: Tensor, flips_B: Tensor, size: int, mean: Tensor, std: Tensor
+    images_BHWC: Tensor,
+    boxes_B4: Tensor,
+    flips_B: Tensor,
+    size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
 ) -> Tensor:
     """Resample each image's box to ``size`` and normalise.
 
     Args:
         images_BHWC: uint8 ``[B, H, W, 3]``.
-        boxes_B4: left, top, right, bottom in pixels.
+        boxes_B4: left, top, right, bottom in pixels; on the images' device, as everything here.
         flips_B: images to mirror.
         size: output side S.
-        mean: of pixels / 255, ``[3]``.
-        std: of pixels / 255, ``[3]``.
+        mean: of pixels / 255, a channel each.
+        std: of pixels / 255, a channel each.
 
     Returns:
         float32 ``[B, S, S, 3]``.
     """
     B, H, W, C = images_BHWC.shape
-    device = images_BHWC.device
-    rows_BSH = interpolation(boxes_B4[:, 1], boxes_B4[:, 3], H, size).to(device)
+    rows_BSH = interpolation(boxes_B4[:, 1], boxes_B4[:, 3], H, size)
     columns_BSW = interpolation(boxes_B4[:, 0], boxes_B4[:, 2], W, size)
-    columns_BSW = torch.where(flips_B[:, None, None], columns_BSW.flip(1), columns_BSW).to(device)
+    columns_BSW = torch.where(flips_B[:, None, None], columns_BSW.flip(1), columns_BSW)
     x = torch.bmm(rows_BSH, images_BHWC.reshape(B, H, W * C).float())  # [B, S, W * C]
     x = x.view(B, size, W, C).transpose(1, 2).reshape(B, W, size * C)
     x = torch.bmm(columns_BSW, x).view(B, size, size, C).transpose(1, 2)
     x = x.clamp_(0, 255)  # bicubic overshoots; Pillow clips too
-    return (x / 255 - mean.to(device)) / std.to(device)
+    offset, scale = (torch.cat([x.new_full((1,), number) for number in three]) for three in (mean, std))
+    return (x / 255 - offset) / scale
 
 
 def interpolation(start_B: Tensor, stop_B: Tensor, source: int, size: int) -> Tensor:
     """Rows of Pillow's antialiased bicubic kernel (a = -0.5): float32 ``[B, size, source]``."""
     scale_B11 = ((stop_B - start_B) / size)[:, None, None]
     stretch = scale_B11.clamp_min(1.0)
-    centre_BS1 = start_B[:, None, None] + (torch.arange(size, dtype=torch.float64)[None, :, None] + 0.5) * scale_B11
-    distance = ((torch.arange(source, dtype=torch.float64) + 0.5 - centre_BS1) / stretch).abs()
+    out_S, in_W = (torch.arange(n, dtype=torch.float64, device=start_B.device) + 0.5 for n in (size, source))
+    centre_BS1 = start_B[:, None, None] + out_S[None, :, None] * scale_B11
+    distance = ((in_W - centre_BS1) / stretch).abs()
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     weight = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))

@@ -1,0 +1,1 @@
+"""Images: sources, packs, sample order, augmentation."""

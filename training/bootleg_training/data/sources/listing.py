@@ -1,0 +1,111 @@
+"""Images named in a list: CSV, TSV or parquet with a column of paths, or plain text with a path a line.
+
+Paths are relative to the list's folder. Whether the files exist is found out when they are read, so that a missing
+one is counted with the corrupt ones instead of costing ten million look-ups at the start.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from bootleg_bundle.errors import DataError
+from bootleg_training.data.sources.base import Source, check_size, natural_order
+from bootleg_training.data.sources.extras import optional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "image_path")
+LABEL_COLUMNS = ("label", "class", "class_name")
+
+
+class ListSource(Source):
+    """The images of a list, in its order.
+
+    Raises:
+        DataError: the list cannot be read, has no path column, a row without a path, or a path twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self._folder = path.parent
+        try:
+            rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+        except (csv.Error, UnicodeError) as error:
+            raise DataError(f"{path} is no UTF-8 list of columns") from error
+        self._files = [file for file, _ in rows]
+        self._labels = [label for _, label in rows]
+        if not rows:
+            raise DataError(f"{path} lists no images")
+        _check_files(path, self._files)
+        self.classes = natural_order(label for label in self._labels if label is not None) or None
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def file(self, number: int) -> str:
+        """The path as it stands in the list."""
+        return self._files[number]
+
+    def label(self, number: int) -> str | None:
+        """The label as it stands in the list; None where it is empty."""
+        return self._labels[number]
+
+    def size(self, number: int) -> int:
+        """Encoded size in bytes."""
+        return (self._folder / self._files[number]).stat().st_size
+
+    def read(self, number: int) -> bytes:
+        """The file's content."""
+        check_size(self.size(number))
+        return (self._folder / self._files[number]).read_bytes()
+
+
+def _read_text(path: Path) -> list[tuple[str, str | None]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".txt":
+            return [(line.strip(), None) for line in file if line.strip()]
+        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        columns = next(reader, [])
+        at, label_at = _columns(path, columns)
+        cells = [(row + [""] * len(columns)) for row in reader if row]
+    return [(row[at].strip(), None if label_at is None else row[label_at].strip() or None) for row in cells]
+
+
+def _read_parquet(path: Path) -> list[tuple[str, str | None]]:
+    parquet = optional("pyarrow.parquet", "parquet", f"reading {path.name}")
+    arrow = optional("pyarrow", "parquet", f"reading {path.name}")
+    try:
+        columns = parquet.read_schema(path).names
+        at, label_at = _columns(path, columns)
+        names = [columns[at]] + ([] if label_at is None else [columns[label_at]])
+        table = parquet.read_table(path, columns=names)
+    except arrow.ArrowException as error:
+        raise DataError(f"{path} is no parquet file, or a damaged one") from error
+    files = ["" if value is None else str(value) for value in table.column(names[0]).to_pylist()]
+    labels = table.column(names[1]).to_pylist() if label_at is not None else [None] * len(files)
+    return [(file, None if label is None else str(label)) for file, label in zip(files, labels, strict=True)]
+
+
+def _columns(path: Path, columns: Sequence[str]) -> tuple[int, int | None]:
+    """Where the paths and the labels stand."""
+    place = {name.strip().lower(): number for number, name in reversed(list(enumerate(columns)))}
+    at = next((place[name] for name in PATH_COLUMNS if name in place), None)
+    if at is None:
+        raise DataError(
+            f"{path} has no column of paths: call it one of {', '.join(PATH_COLUMNS)}; "
+            f"its columns are {', '.join(columns) or 'none'}"
+        )
+    return at, next((place[name] for name in LABEL_COLUMNS if name in place), None)
+
+
+def _check_files(path: Path, files: list[str]) -> None:
+    seen: dict[str, int] = {}
+    for row, file in enumerate(files, start=1):
+        if not file:
+            raise DataError(f"{path}: image {row} has no path")
+        if (first := seen.setdefault(file, row)) != row:
+            raise DataError(f"{path} lists {file} twice, as image {first} and image {row}: keep one")
