@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 from bootleg_cli import main
 from bootleg_training.checkpoint import load_encoder, read_config
 from bootleg_training.data.pack import open_pack
-from bootleg_training.engine import loop
-from bootleg_training.engine.loop import INTERRUPTED, load_batch
+from bootleg_training.engine import batch
+from bootleg_training.engine.batch import make_batch
+from bootleg_training.engine.loop import INTERRUPTED
 from tests import images
 
 SMALL = [
@@ -65,13 +67,13 @@ def test_prepare_reports_what_was_left_out(folder, tmp_path):
 
 
 def test_a_stopped_run_exits_with_its_own_code_and_can_be_started_again(packed, tmp_path, monkeypatch):
-    def stopping(config, pack, spec, step, device):
+    def stopping(config, images_BHWC, spec, step, world):
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return load_batch(config, pack, spec, step, device)
+        return make_batch(config, images_BHWC, spec, step, world)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_batch", stopping)
+        patch.setattr(batch, "make_batch", stopping)
         stopped = bootleg("train", "--data", packed, "--out", tmp_path / "run", *SMALL)
     assert stopped.exit_code == INTERRUPTED == 75
     assert "stopped after step 3 of 6" in stopped.stderr
@@ -102,11 +104,11 @@ def test_a_checkpoint_that_is_none_is_refused(packed, tmp_path):
 
 
 def test_too_many_bad_steps_end_in_one_line(packed, tmp_path, monkeypatch):
-    def poisoned(config, pack, spec, step, device):
-        batch = load_batch(config, pack, spec, step, device)
-        return loop.Batch(batch.images_BHWC * float("nan"), batch.visible_BV, batch.rectangles_BMT)
+    def poisoned(config, images_BHWC, spec, step, world):
+        drawn = make_batch(config, images_BHWC, spec, step, world)
+        return replace(drawn, images_BHWC=drawn.images_BHWC * float("nan"))
 
-    monkeypatch.setattr(loop, "load_batch", poisoned)
+    monkeypatch.setattr(batch, "make_batch", poisoned)
     result = bootleg(
         "train", "--data", packed, "--out", tmp_path / "run", *SMALL, "--set", "images=96", "--set", "log_every=1"
     )

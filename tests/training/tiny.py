@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.config import RunConfig
 from bootleg_training.data.pack import Pack
-from bootleg_training.engine.loop import Batch, load_batch
+from bootleg_training.engine.batch import Batch, batches
+from bootleg_training.engine.progress import Progress
 from bootleg_training.objective import Bootleg
 from tests import images
 
@@ -63,7 +65,10 @@ def tiny_model(config: RunConfig, seed: int = 0) -> Bootleg:
 def tiny_batch(config: RunConfig, pack: Pack, step: int = 0) -> Batch:
     """The batch of a step, as the loop loads it."""
     side = config.encoder.image_size
-    return load_batch(config, pack, PreprocessSpec(height=side, width=side), step, CPU)
+    spec = PreprocessSpec(height=side, width=side)
+    begin = Progress(step, step * config.batch_size)
+    with closing(batches(config, pack, spec, CPU, begin=begin, mode="mapped")) as source:
+        return next(source)
 
 
 def loss_of(model: Bootleg, batch: Batch):

@@ -32,7 +32,7 @@ class _Settings(BaseModel):
 
 
 class EncoderConfig(_Settings):
-    """A plain pre-norm ViT (Dosovitskiy et al., 2021) with fixed 2-D sin-cos positions."""
+    """A plain pre-norm ViT (Dosovitskiy et al., 2021), with fixed 2-D sin-cos positions unless told otherwise."""
 
     image_size: Count = Field(224, description="input side in pixels")
     patch_size: Count = Field(16, description="patch side in pixels")
@@ -42,6 +42,9 @@ class EncoderConfig(_Settings):
     cls_token: bool = True
     registers: int = Field(4, ge=0, description="extra global tokens beside CLS")
     mlp_ratio: Positive = 4.0
+    positions: Literal["sincos", "learned"] = Field(
+        "sincos", description="a fixed table, or one that is trained from there on, as DINOv2's"
+    )
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -159,9 +162,11 @@ class RunConfig(_Settings):
     optim: OptimConfig = OptimConfig()
     augment: AugmentConfig = AugmentConfig()
     images: Count = Field(1_000_000, description="images to see, repeats counted: the length of the run")
-    batch_size: Count = 256
+    batch_size: Count = Field(256, description="images of an optimiser step, over all processes")
+    accumulate: Count = Field(1, description="micro-batches of a step, for batches that do not fit at once")
     seed: int = Field(0, ge=0)
     precision: Literal["bf16", "fp32"] = "bf16"
+    compile: bool | None = Field(None, description="torch.compile for each block; None: on CUDA only")
     log_every: Count = Field(20, description="steps")
     probe_every: Count = Field(1000, description="steps between k-NN checks, when the data has labels")
     save_every: Count = Field(500, description="steps")
@@ -175,6 +180,12 @@ class RunConfig(_Settings):
     def peak_lr(self) -> float:
         """Learning rate after warm-up."""
         return self.optim.base_lr * math.sqrt(self.batch_size / 2048)
+
+    @model_validator(mode="after")
+    def _batch_can_be_cut(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
+        return self
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bootleg_training.engine.shards import local
 from bootleg_training.predictor import Predictor
 from bootleg_training.vit import Encoder
 
@@ -94,10 +95,9 @@ class Bootleg(nn.Module):
         """What is predicted, before it is normalised: Q tensors ``[B, N, D]`` of the whole, unmasked image."""
         if self.config.source == "pixels":
             return [self.teacher.patchify(images_BHWC)]
-        taps = self.teacher(images_BHWC, taps=self.layers, tap=self.config.tap, norm=False).taps
-        if self.config.final_norm and self.layers[-1] == self.teacher.config.depth:
-            taps[-1] = self.teacher.norm(taps[-1])
-        return taps
+        normed = self.config.final_norm and self.layers[-1] == self.teacher.config.depth
+        seen = self.teacher(images_BHWC, taps=self.layers, tap=self.config.tap, norm=normed)
+        return [*seen.taps[:-1], seen.patches] if normed else seen.taps
 
     def predict(self, images_BHWC: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Tensor:
         """Predictions ``[B, M, T, Q, D]`` from the visible patches alone."""
@@ -113,8 +113,9 @@ class Bootleg(nn.Module):
             keep: scalar tensor, 1 to update and 0 to leave the teacher as it is; read on the device,
                 so that a skipped step costs no synchronisation.
         """
-        teacher = list(self.teacher.parameters())
-        difference = torch._foreach_sub(list(self.student.parameters()), teacher)  # noqa: SLF001  # one kernel
+        teacher = [local(p) for p in self.teacher.parameters()]
+        student = [local(p) for p in self.student.parameters()]
+        difference = torch._foreach_sub(student, teacher)  # noqa: SLF001  # one kernel
         torch._foreach_mul_(difference, (1 - momentum) * keep)
         torch._foreach_add_(teacher, difference)
 

@@ -40,6 +40,25 @@ def sincos_positions(width: int, grid: int) -> Tensor:
     return torch.cat([columns, rows], dim=2).reshape(grid * grid, width).float()
 
 
+def resize_positions(table_ND: Tensor, grid: int) -> Tensor:
+    """Resample a learned position table to another grid: bicubic, antialiased where it shrinks (timm's way).
+
+    Args:
+        table_ND: ``[side * side, D]``, raster order.
+        grid: the new side.
+
+    Returns:
+        ``[grid * grid, D]``; the table itself when ``grid`` is its side.
+    """
+    side = math.isqrt(len(table_ND))
+    assert side**2 == len(table_ND), f"a table of {len(table_ND)} positions is no square"
+    if side == grid:
+        return table_ND
+    table_1Dgg = table_ND.t().reshape(1, -1, side, side)
+    resized_1Dgg = F.interpolate(table_1Dgg, size=(grid, grid), mode="bicubic", antialias=True)
+    return resized_1Dgg.reshape(-1, grid * grid).t().contiguous()
+
+
 def attend(q_BhSd: Tensor, k_BhSd: Tensor, v_BhSd: Tensor) -> Tensor:
     """Softmax attention over whole sequences, ``[B, heads, S, d]`` in and out.
 
@@ -121,7 +140,11 @@ class Encoder(nn.Module):
         self.global_tokens = nn.Parameter(torch.zeros(config.global_tokens, config.width))
         self.blocks = nn.ModuleList([Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
-        self.register_buffer("positions_ND", sincos_positions(config.width, config.grid), persistent=False)
+        positions_ND = sincos_positions(config.width, config.grid)
+        if config.positions == "learned":
+            self.positions_ND = nn.Parameter(positions_ND)
+        else:
+            self.register_buffer("positions_ND", positions_ND, persistent=False)
         initialise(self, self.blocks)
         nn.init.trunc_normal_(self.global_tokens, std=INIT_STD)
         # Position entries have unit amplitude whatever the patch. A patch of 4 pixels has 48 inputs, one of 16 has

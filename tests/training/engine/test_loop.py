@@ -11,27 +11,30 @@ import torch
 from safetensors.torch import load_file
 
 from bootleg_bundle.errors import CheckpointError, DataError, DivergedError
-from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.checkpoint import load_encoder, read_config, weights_sha256
-from bootleg_training.engine import loop
-from bootleg_training.engine.loop import Batch, Interrupted, load_batch, train
-from tests.training.tiny import CPU, tiny_config, tiny_pack
+from bootleg_training.engine import batch, loop
+from bootleg_training.engine.batch import Batch, make_batch
+from bootleg_training.engine.divergence import replay, save_reproduction
+from bootleg_training.engine.loop import Interrupted, Options, train
+from bootleg_training.engine.progress import Progress
+from bootleg_training.engine.trainer import Trainer
+from tests.training.tiny import CPU, tiny_batch, tiny_config, tiny_pack
 
 STEPS = 12
 
 
-def run(config, pack, out):
-    return train(config, pack, out, device=CPU)
+def run(config, pack, out, **options):
+    return train(config, pack, out, device=CPU, options=Options(**options))
 
 
 def at_step(monkeypatch, step, action):
-    """Do something as the batch of ``step`` is loaded: ``action`` may change the batch or raise."""
+    """Do something as the batch of ``step``, or of every step, is made: ``action`` may change the batch or raise."""
 
-    def watched(config, pack, spec, now, device):
-        batch = load_batch(config, pack, spec, now, device)
-        return (action(batch) or batch) if now == step else batch
+    def watched(config, images_BHWC, spec, now, world):
+        drawn = make_batch(config, images_BHWC, spec, now, world)
+        return (action(drawn) or drawn) if step in (now, None) else drawn
 
-    monkeypatch.setattr(loop, "load_batch", watched)
+    monkeypatch.setattr(batch, "make_batch", watched)
 
 
 def send(number):
@@ -177,8 +180,8 @@ def test_signals_act_as_before_when_the_run_is_over(tmp_path, pack):
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def poison(batch):
-    return Batch(batch.images_BHWC * float("nan"), batch.visible_BV, batch.rectangles_BMT)
+def poison(drawn):
+    return Batch(drawn.images_BHWC * float("nan"), drawn.visible_BV, drawn.rectangles_BMT)
 
 
 def test_a_non_finite_step_is_skipped_and_counted(tmp_path, pack, monkeypatch):
@@ -213,23 +216,72 @@ def test_the_count_of_skipped_steps_survives_a_resume(tmp_path, pack, monkeypatc
 def _stopping_rates(step):
     real = loop.rates
 
-    def rates(config, now):
-        if now == step:
+    def rates(config, images):
+        if images == step * config.batch_size:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(config, now)
+        return real(config, images)
 
     return rates
 
 
 def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_last_good_weights(tmp_path, pack, monkeypatch):
-    def always(config, pack, spec, now, device):
-        return poison(load_batch(config, pack, spec, now, device))
-
-    monkeypatch.setattr(loop, "load_batch", always)
+    at_step(monkeypatch, None, poison)
     with pytest.raises(DivergedError, match="10 steps in a row"):
         run(tiny_config(save_every=5), pack, tmp_path / "run")
     assert all(torch.isfinite(tensor).all() for tensor in state(tmp_path / "run", 5).values())
     assert not (tmp_path / "run" / "checkpoint").exists()
+    finding = replay(tmp_path / "run" / "diverged", CPU)
+    assert (finding.fault, finding.where) == ("teacher.patch_embed", "forward")
+    kept = load_file(tmp_path / "run" / "diverged" / "step.safetensors")
+    assert torch.equal(kept["model.student.norm.weight"], state(tmp_path / "run", 5)["model.student.norm.weight"])
+
+
+def test_a_replay_finds_a_fault_in_the_backward_pass_and_none_in_a_sound_step(tmp_path, pack):
+    trainer = Trainer(tiny_config(), CPU)
+    drawn = tiny_batch(tiny_config(), pack)
+    kept = save_reproduction(tmp_path / "sound", trainer, drawn, Progress(3, 24))
+    with torch.no_grad():
+        expected = float(trainer.model(drawn.images_BHWC, drawn.visible_BV, drawn.rectangles_BMT).total)
+    finding = replay(kept, CPU)
+    assert (finding.where, finding.fault) == ("nowhere", None)
+    assert finding.loss == expected
+    with pytest.raises(CheckpointError, match="holds no step"):
+        replay(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("mode", ["resident", "mapped"])
+def test_how_images_are_read_does_not_change_the_run(tmp_path, pack, mode):
+    run(tiny_config(), pack, tmp_path / "auto")
+    run(tiny_config(), pack, tmp_path / mode, mode=mode)
+    assert_same_run(tmp_path / "auto", tmp_path / mode)
+
+
+def test_a_longer_run_may_go_on_where_it_is_allowed(tmp_path, pack):
+    run(tiny_config(), pack, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint").rename(tmp_path / "short")
+    run(tiny_config(images=128), pack, tmp_path / "run", allow=frozenset({"images"}))
+    assert read_config(tmp_path / "run" / "checkpoint").provenance.images_seen == 128
+    assert [line["step"] for line in lines(tmp_path / "run") if "loss" in line] == list(range(1, 17))
+
+
+def test_another_batch_size_goes_on_with_the_images_not_yet_seen(tmp_path, pack):
+    config = tiny_config(images=64)
+    run(config, pack, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint").rename(tmp_path / "short")
+    allow = frozenset({"images", "batch_size"})
+    run(tiny_config(images=128, batch_size=16), pack, tmp_path / "run", allow=allow)
+    source = read_config(tmp_path / "run" / "checkpoint").provenance
+    assert (source.steps, source.images_seen) == (8 + 4, 128)
+
+
+def test_a_run_may_begin_from_a_checkpoint(tmp_path, pack):
+    first = run(tiny_config(), pack, tmp_path / "first")
+    frozen = tiny_config(images=8, optim={"base_lr": 1e-12, "ema_start": 1.0})
+    second = run(frozen, pack, tmp_path / "second", init=first)
+    before, after = load_encoder(first)[0], load_encoder(second)[0]
+    for one, two in zip(before.parameters(), after.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert json.loads((tmp_path / "second" / "began.json").read_text())["init"] == "checkpoint"
 
 
 def test_a_pack_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):
@@ -238,8 +290,7 @@ def test_a_pack_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):
 
 
 def test_a_batch_is_a_function_of_seed_and_step(pack):
-    config, spec = tiny_config(), PreprocessSpec(height=32, width=32)
-    one, again, later = (load_batch(config, pack, spec, step, CPU) for step in (3, 3, 4))
+    one, again, later = (tiny_batch(tiny_config(), pack, step) for step in (3, 3, 4))
     for field in ("images_BHWC", "visible_BV", "rectangles_BMT"):
         assert torch.equal(getattr(one, field), getattr(again, field))
     assert not torch.equal(one.images_BHWC, later.images_BHWC)
@@ -247,11 +298,11 @@ def test_a_batch_is_a_function_of_seed_and_step(pack):
 
 
 def test_visible_and_target_counts_are_constant_in_a_batch(pack):
-    batch = load_batch(tiny_config(), pack, PreprocessSpec(height=32, width=32), 0, CPU)
-    assert batch.images_BHWC.shape == (8, 32, 32, 3)
-    assert batch.visible_BV.shape == (8, 19)
-    assert batch.rectangles_BMT.shape[:2] == (8, 4)
-    assert batch.images_BHWC.dtype == torch.float32
+    drawn = tiny_batch(tiny_config(), pack)
+    assert drawn.images_BHWC.shape == (8, 32, 32, 3)
+    assert drawn.visible_BV.shape == (8, 19)
+    assert drawn.rectangles_BMT.shape[:2] == (8, 4)
+    assert drawn.images_BHWC.dtype == torch.float32
 
 
 def test_a_run_resumed_on_other_images_is_refused_with_both_fingerprints(tmp_path, pack, monkeypatch):

@@ -12,7 +12,7 @@ RUN = tiny_config(
 
 
 def series(config, name):
-    return [getattr(rates(config, step), name) for step in range(config.steps + 1)]
+    return [getattr(rates(config, step * config.batch_size), name) for step in range(config.steps + 1)]
 
 
 def test_the_rate_rises_linearly_to_its_peak_and_no_further():
@@ -63,5 +63,5 @@ def test_a_run_without_warm_up_starts_at_its_peak():
 @pytest.mark.parametrize("images", [1, 8, 9, 17])
 def test_the_shortest_runs_have_positive_rates(images):
     config = tiny_config(images=images)
-    assert all(rates(config, step).lr > 0 for step in range(config.steps))
-    assert all(0 <= rates(config, step).momentum <= 1 for step in range(config.steps))
+    assert all(rates(config, step * config.batch_size).lr > 0 for step in range(config.steps))
+    assert all(0 <= rates(config, step * config.batch_size).momentum <= 1 for step in range(config.steps))

@@ -9,8 +9,9 @@ import torch
 from bootleg_bundle.errors import CheckpointError
 from bootleg_training.engine import state
 from bootleg_training.engine.optimiser import build_optimiser, trained_parameters, update
+from bootleg_training.engine.progress import Progress
 from bootleg_training.engine.schedule import StepRates
-from bootleg_training.engine.state import POINTER, Progress, load_state, save_state
+from bootleg_training.engine.state import POINTER, load_state, save_state
 from tests.training.tiny import loss_of, tiny_batch, tiny_config, tiny_model, tiny_pack
 
 CONFIG = tiny_config(encoder={"depth": 2})
@@ -20,13 +21,14 @@ PACK = tiny_pack(8)
 class Run:
     """A model and its optimiser after some real steps."""
 
-    def __init__(self, seed=0):
-        self.model = tiny_model(CONFIG, seed)
-        self.optimiser = build_optimiser(self.model, CONFIG.optim)
+    def __init__(self, config=CONFIG, seed=0):
+        self.config = config
+        self.model = tiny_model(config, seed)
+        self.optimiser = build_optimiser(self.model, config.optim)
         self.steps = 0
 
     def step(self):
-        loss = loss_of(self.model, tiny_batch(CONFIG, PACK, self.steps)).total
+        loss = loss_of(self.model, tiny_batch(self.config, PACK, self.steps)).total
         loss.backward()
         _, taken = update(self.optimiser, loss, StepRates(1e-3, 0.05, 0.9), 3.0)
         self.model.update_teacher(0.9, taken)
@@ -34,10 +36,14 @@ class Run:
         return self
 
     def save(self, folder, **options):
-        return save_state(folder, self.model, self.optimiser, CONFIG, Progress(self.steps, 1.5, 0), **options)
+        progress = Progress(self.steps, 8 * self.steps, 1.5, 0)
+        return save_state(folder, self.model, self.optimiser, self.config, progress, **options)
 
-    def load(self, folder, config=CONFIG):
-        return load_state(folder, self.model, self.optimiser, config)
+    def load(self, folder, config=CONFIG, *, allow=()):
+        """Where the run stands; the notes are kept in ``notes``."""
+        loaded = load_state(folder, self.model, self.optimiser, config, allow=frozenset(allow))
+        progress, self.notes = loaded or (None, [])
+        return progress
 
     def numbers(self):
         out = {name: p.detach().clone() for name, p in self.model.named_parameters()}
@@ -55,7 +61,7 @@ def test_everything_is_loaded_as_it_was_saved(tmp_path):
     run = Run().step().step()
     run.save(tmp_path)
     other = Run(seed=1)
-    assert other.load(tmp_path) == Progress(2, 1.5, 0)
+    assert other.load(tmp_path) == Progress(2, 16, 1.5, 0)
     assert same(run.numbers(), other.numbers())
     other.steps = 2
     assert same(run.step().numbers(), other.step().numbers())
@@ -207,3 +213,40 @@ def test_a_damaged_state_is_refused_with_its_place(tmp_path, damage):
     damage(Run().step().save(tmp_path))
     with pytest.raises(CheckpointError, match="step-000000001"):
         Run().load(tmp_path)
+
+
+def test_another_architecture_is_refused_unless_allowed(tmp_path):
+    run = Run().step()
+    run.save(tmp_path)
+    wider = tiny_config(encoder={"depth": 2}, predictor={"depth": 3})
+    other = Run(wider, seed=1)
+    fresh = other.numbers()
+    with pytest.raises(CheckpointError, match=r"predictor was .* --allow predictor"):
+        other.load(tmp_path, wider)
+    assert same(fresh, other.numbers())
+    assert other.load(tmp_path, wider, allow=["predictor"]).step == 1
+    saved, loaded = run.numbers(), other.numbers()
+    shared = [name for name in saved if name in loaded and saved[name].shape == loaded[name].shape]
+    assert same({name: saved[name] for name in shared}, {name: loaded[name] for name in shared})
+    new = set(loaded) - set(saved)
+    assert new
+    assert all(name.startswith("predictor.") for name in new if " " not in name)
+    assert any("tensors are new" in note for note in other.notes)
+    other.steps = 1
+    other.step()  # and it trains on
+
+
+def test_an_allowed_change_is_noted_with_both_values(tmp_path):
+    Run().step().save(tmp_path)
+    longer = tiny_config(encoder={"depth": 2}, images=192)
+    run = Run()
+    assert run.load(tmp_path, longer, allow=["images"]).images == 8
+    assert run.notes == ["images was 96, now 192: allowed"]
+
+
+def test_a_state_older_than_the_count_of_images_gets_it_from_its_steps(tmp_path):
+    record = Run().step().step().save(tmp_path) / "state.json"
+    fields = json.loads(record.read_text())
+    del fields["images"]
+    record.write_text(json.dumps(fields))
+    assert Run().load(tmp_path).images == 16

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bootleg_training.engine.shards import whole
+
 if TYPE_CHECKING:
     from bootleg_training.config import OptimConfig
     from bootleg_training.engine.schedule import StepRates
@@ -40,7 +42,7 @@ def update(optimiser: torch.optim.AdamW, loss: Tensor, rates: StepRates, clip: f
         The gradient norm before clipping, and 1 if the step was taken, else 0; both scalar tensors.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip, foreach=True)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip, foreach=True))
     bad = ~(torch.isfinite(norm) & torch.isfinite(loss.detach()))
     optimiser.found_inf = bad.float()  # type: ignore[attr-defined]  # the fused kernel's own switch
     for group in optimiser.param_groups:

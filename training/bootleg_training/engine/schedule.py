@@ -1,4 +1,4 @@
-"""Learning rate, weight decay and teacher momentum as functions of the step. No state."""
+"""Learning rate, weight decay and teacher momentum as functions of the images seen. No state."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class StepRates:
     momentum: float
 
 
-def rates(config: RunConfig, step: int) -> StepRates:
-    """Rates of 0-based ``step`` of a resolved run: linear warm-up, cosine decay, linear momentum."""
+def rates(config: RunConfig, images: int) -> StepRates:
+    """Rates of the step that begins when a resolved run has seen ``images``: warm-up, cosine decay, linear momentum."""
     optim = config.optim
     assert optim.ema_start is not None, "the schedule needs a resolved configuration"
-    done = step / config.steps
-    warmup_steps = optim.warmup * config.steps
-    if step < warmup_steps:
-        lr = config.peak_lr * (step + 1) / math.ceil(warmup_steps)
+    length = config.steps * config.batch_size
+    done = images / length
+    warmup_images = math.ceil(optim.warmup * config.steps) * config.batch_size
+    if images < warmup_images:
+        lr = config.peak_lr * min(1.0, (images + config.batch_size) / warmup_images)
     else:
         lr = _cosine(config.peak_lr, optim.final_lr, (done - optim.warmup) / (1 - optim.warmup))
     end = optim.weight_decay if optim.final_weight_decay is None else optim.final_weight_decay

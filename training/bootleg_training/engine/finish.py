@@ -1,0 +1,59 @@
+"""The end of a run: its checkpoint, with where it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bootleg_bundle.manifest import Provenance
+from bootleg_training import checkpoint
+from bootleg_training.engine.shards import whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bootleg_bundle.preprocess import PreprocessSpec
+    from bootleg_training.engine.progress import Progress
+    from bootleg_training.engine.trainer import Trainer
+
+
+def write_run_checkpoint(
+    target: Path, trainer: Trainer, spec: PreprocessSpec, began: dict[str, Any], progress: Progress
+) -> Path:
+    """Write the checkpoint of a run as it stands, unless it is there; every process must call.
+
+    Args:
+        target: the checkpoint's directory.
+        trainer: of the run.
+        spec: what turns images into the encoder's input.
+        began: what the run began with: ``began.json``.
+        progress: how far it is.
+
+    Returns:
+        ``target``.
+    """
+    config, model = trainer.config, trainer.model
+    parts = {"encoder": model.teacher, "student": model.student, "predictor": model.predictor}
+    weights = {role: {name: whole(p) for name, p in part.named_parameters()} for role, part in parts.items()}
+    if trainer.world.leads and not target.exists():
+        source = Provenance(
+            method="Bootleg (arXiv 2603.15553)",
+            dataset=began["data"]["name"],
+            dataset_fingerprint=began["data"]["fingerprint"],
+            steps=progress.step,
+            images_seen=progress.images,
+            training_seconds=round(progress.seconds, 1),
+            hardware=began["hardware"],
+            commit=began["commit"],
+            checkpoint_sha256=checkpoint.weights_sha256(weights["encoder"]),
+            versions=began["versions"],
+        )
+        fields: dict[str, object] = {
+            "encoder": config.encoder,
+            "target_layers": config.target.layers,
+            "preprocess": spec,
+            "run": config,
+            "provenance": source,
+        }
+        checkpoint.write_checkpoint(target, weights, fields)
+    trainer.world.wait()
+    return target
