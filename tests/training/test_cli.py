@@ -114,3 +114,19 @@ def test_too_many_bad_steps_end_in_one_line(packed, tmp_path, monkeypatch):
     )
     assert result.exit_code == 2
     assert "10 steps in a row" in result.stderr
+
+
+def test_a_checkpoint_is_gone_on_from_with_its_own_encoder(packed, tmp_path):
+    first = bootleg("train", "--data", packed, "--out", tmp_path / "first", *SMALL)
+    assert first.exit_code == 0
+    begun = ["train", "--data", packed, "--out", tmp_path / "second", "--init", tmp_path / "first" / "checkpoint"]
+    settings = ["--preset", "cpu-smoke", "--device", "cpu", "--set=images=16", "--set=batch_size=8"]
+    second = bootleg(*begun, *settings)
+    assert second.exit_code == 0, second.stderr
+    assert "begins with" in second.stderr
+    config = read_config(tmp_path / "second" / "checkpoint")
+    assert (config.encoder.width, config.encoder.depth) == (32, 2)
+    assert config.run.optim.base_lr < read_config(tmp_path / "first" / "checkpoint").run.optim.base_lr
+    refused = bootleg(*begun[:4], tmp_path / "third", *begun[5:], *settings, "--set=encoder.depth=3")
+    assert refused.exit_code == 2
+    assert "depth" in refused.stderr

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def compose(preset: str, file: Path | None, settings: tuple[str, ...]) -> RunConfig:
-    """Preset, then YAML file, then ``key=value`` settings, validated together.
+def compose(preset: str, file: Path | None, settings: tuple[str, ...], *, base: RunConfig | None = None) -> RunConfig:
+    """Preset, then YAML file, then ``key=value`` settings, validated together; ``base`` stands in for the preset.
 
     Raises:
         ConfigError: names the key, the value and what was expected.
     """
-    fields: dict[str, Any] = PRESETS[preset].model_dump(mode="json")
+    fields: dict[str, Any] = (base or PRESETS[preset]).model_dump(mode="json")
     if file is not None:
         loaded = _yaml(file.read_bytes(), str(file))
         if not isinstance(loaded, dict):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bootleg_training.cli import FILE, FOLDER
 from bootleg_training.compose import compose
 from bootleg_training.presets import PRESETS
+
+if TYPE_CHECKING:
+    from bootleg_training.config import RunConfig
 
 
 @click.command()
@@ -21,9 +25,7 @@ from bootleg_training.presets import PRESETS
 @click.option(
     "--allow", multiple=True, metavar="SETTING", help="Let a resumed run, or --init, differ in encoder, images, ..."
 )
-@click.option(
-    "--plan", is_flag=True, help="Only a short trial: memory, throughput, hours of the whole run."
-)
+@click.option("--plan", is_flag=True, help="Only a short trial: memory, throughput, hours of the whole run.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
     "--reading",
@@ -52,7 +54,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     track: tuple[str, ...],
 ) -> None:
     """Pretrain an encoder on unlabelled images."""
-    config = compose(preset, file, settings)
+    config = compose(preset, file, settings, base=None if init is None else _from_checkpoint(init, preset))
     from bootleg_training.data.decode import open_data
     from bootleg_training.device import choose_device
     from bootleg_training.engine.loop import INTERRUPTED, Interrupted, Options
@@ -85,3 +87,11 @@ def train(  # noqa: PLR0913  # one parameter an option
             raise SystemExit(INTERRUPTED) from None
     if world.leads:
         click.echo(f"checkpoint: {target}")
+
+
+def _from_checkpoint(init: Path, preset: str) -> RunConfig:
+    """The preset with the checkpoint's encoder and the gentler schedule of continued pretraining."""
+    from bootleg_training.checkpoint import read_config
+    from bootleg_training.engine.initial import continued
+
+    return continued(PRESETS[preset].model_copy(update={"encoder": read_config(init).encoder}))

@@ -24,9 +24,9 @@ def trained_parameters(model: Bootleg) -> Named:
 
 
 def build_optimiser(model: Bootleg, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW without weight decay on biases, norms, global tokens and the mask token."""
+    """AdamW without weight decay on biases, norms, global tokens, learned positions and the mask token."""
     named = trained_parameters(model)
-    exempt = [p for name, p in named.items() if p.ndim == 1 or name.endswith("global_tokens")]
+    exempt = [p for name, p in named.items() if p.ndim == 1 or name.endswith(("global_tokens", "positions_ND"))]
     exempt_ids = {id(p) for p in exempt}
     groups = [
         {"params": [p for p in named.values() if id(p) not in exempt_ids], "decayed": True},

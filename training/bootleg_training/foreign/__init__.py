@@ -1,0 +1,1 @@
+"""Encoders that other projects trained: their files read, renamed and reshaped into our checkpoint."""
