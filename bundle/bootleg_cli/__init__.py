@@ -24,6 +24,11 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
+    "import-weights": Command(
+        "bootleg_training.cli.import_weights:import_weights",
+        "training",
+        "Make a checkpoint of a ViT encoder that I-JEPA, MAE or DINOv2 trained.",
+    ),
     "prepare": Command(
         "bootleg_training.cli.prepare:prepare",
         "training",
@@ -32,7 +37,7 @@ COMMANDS = {
     "probe": Command(
         "bootleg_training.cli.probe:probe",
         "training",
-        "Score a frozen encoder by k-NN and a linear probe, beside its untrained twin.",
+        "Score a frozen encoder by k-NN and trained probes, beside its untrained twin.",
     ),
     "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
     "train": Command("bootleg_training.cli.train:train", "training", "Pretrain an encoder on unlabelled images."),

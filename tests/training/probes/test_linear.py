@@ -58,7 +58,7 @@ def test_the_test_labels_do_not_choose_the_regularisation():
 
 
 def test_the_regularisation_is_chosen_on_a_tenth_that_was_not_fitted(monkeypatch):
-    fitted, real = [], linear._fit
-    monkeypatch.setattr(linear, "_fit", lambda x, *rest: fitted.append(len(x)) or real(x, *rest))
+    fitted, real = [], linear.fit_logistic
+    monkeypatch.setattr(linear, "fit_logistic", lambda x, *rest, **how: fitted.append(len(x)) or real(x, *rest, **how))
     linear_probe(*halves(300), *halves(100, seed=1))
     assert fitted == [270] * len(L2_GRID) + [300]

@@ -1,20 +1,17 @@
 import dataclasses
+import re
 
 import pytest
 
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.manifest import Probe
 from bootleg_training.checkpoint import load_encoder, read_config
-from bootleg_training.engine.loop import train
+from bootleg_training.probes.attentive import AttentiveSettings
+from bootleg_training.probes.encoders import Comparison
 from bootleg_training.probes.probe import probe_checkpoint, record_probes
-from tests.training.tiny import CPU, tiny_config, tiny_pack
+from tests.training.tiny import CPU, tiny_pack
 
 TRAIN, TEST = tiny_pack(80, labelled=True, side=32), tiny_pack(40, labelled=True, side=32)
-
-
-@pytest.fixture
-def saved(tmp_path, pack):
-    return train(tiny_config(images=8), pack, tmp_path / "run", device=CPU)
 
 
 def test_both_probes_are_scored_beside_the_untrained_twin(saved):
@@ -55,3 +52,56 @@ def test_packs_without_labels_or_with_other_classes_are_refused(saved, pack):
 def test_a_pack_whose_pixels_would_not_be_the_services_is_refused(saved):
     with pytest.raises(DataError, match="prepare it with --size 32"):
         probe_checkpoint(saved, tiny_pack(80, labelled=True, side=40), TEST, CPU)
+
+
+def test_every_kind_and_the_sweep_come_in_order_with_their_protocol(saved):
+    results = probe_checkpoint(
+        saved,
+        TRAIN,
+        TEST,
+        CPU,
+        kinds=("attentive", "linear-last4"),
+        layers=True,
+        attentive=AttentiveSettings(iterations=3, batch=8),
+    )
+    blocks = [f"{kind}-block-{block}" for kind in ("knn", "linear") for block in (1, 2, 3)]
+    assert [result.probe for result in results] == ["attentive", "linear-last4", *blocks]
+    assert "behind the final norm" in results[1].detail
+    assert results[2].detail.endswith("mean patch token of block 1 behind the final norm")
+
+
+def test_the_last_block_of_the_sweep_is_the_plain_probe(saved):
+    results = {result.probe: result for result in probe_checkpoint(saved, TRAIN, TEST, CPU, layers=True)}
+    for kind in ("knn", "linear"):
+        last, plain = results[f"{kind}-block-3"], results[kind]
+        assert (last.value, last.random_init) == (plain.value, plain.random_init)
+
+
+def test_teacher_and_student_are_told_apart_and_share_the_twin(saved):
+    pair = Comparison(which=("teacher", "student"))
+    results = probe_checkpoint(saved, TRAIN, TEST, CPU, comparison=pair)
+    assert [result.probe for result in results] == ["knn", "linear", "knn-student", "linear-student"]
+    assert results[0].random_init == results[2].random_init
+    alone = probe_checkpoint(saved, TRAIN, TEST, CPU, comparison=Comparison(which=("student",)))
+    assert alone == results[2:]
+
+
+def test_a_cache_gives_the_same_numbers_and_follows_the_pack(saved, tmp_path):
+    kept = Comparison(cache=tmp_path / "cache")
+    first = probe_checkpoint(saved, TRAIN, TEST, CPU, comparison=kept)
+    files = sorted(path.name for path in kept.cache.iterdir())
+    assert len(files) == 2 * 4  # two packs, two encoders; each its rows and their hash
+    assert probe_checkpoint(saved, TRAIN, TEST, CPU, comparison=kept) == first
+    assert probe_checkpoint(saved, TRAIN, TEST, CPU) == first
+    assert sorted(path.name for path in kept.cache.iterdir()) == files
+    probe_checkpoint(saved, dataclasses.replace(TRAIN, fingerprint="other"), TEST, CPU, comparison=kept)
+    assert len(list(kept.cache.iterdir())) == 2 * 6
+
+
+def test_the_tests_labels_change_the_score_and_nothing_that_was_chosen(saved):
+    turned = dataclasses.replace(TEST, labels=1 - TEST.labels)
+    for one, other in zip(*(probe_checkpoint(saved, TRAIN, test, CPU) for test in (TEST, turned)), strict=True):
+        assert one.value == pytest.approx(1 - other.value)
+        assert re.findall(r"k = \d+ chosen|l2 = \S+;", one.detail) == re.findall(
+            r"k = \d+ chosen|l2 = \S+;", other.detail
+        )

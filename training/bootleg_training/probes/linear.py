@@ -1,4 +1,4 @@
-"""Linear probe: multinomial logistic regression on frozen, standardised features by L-BFGS.
+"""Linear probe: multinomial logistic regression on frozen, standardised features.
 
 The regularisation is chosen on a held-out tenth of the training part; the test part is read once.
 """
@@ -6,10 +6,15 @@ The regularisation is chosen on a held-out tenth of the training part; the test 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+
+from bootleg_training.probes.logistic import fit_logistic, predict, standardise
+from bootleg_training.probes.split import held_out_tenth
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 L2_GRID = (1e-5, 1e-4, 1e-3, 1e-2)
 ITERATIONS = 200
@@ -34,35 +39,23 @@ def linear_probe(
         test: ``[m, D]`` features.
         test_labels: int64 ``[m]``.
         seed: of the held-out tenth.
+
+    Raises:
+        DataError: fewer than two training rows.
     """
-    mean, std = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
+    mean, std = standardise(train)
     train, test = (train - mean) / std, (test - mean) / std
     classes = int(torch.max(train_labels.max(), test_labels.max())) + 1
-    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    held, kept = shuffled[: len(train) // 10], shuffled[len(train) // 10 :]
+    held, kept = held_out_tenth(len(train), seed)
 
-    def fit_and_score(l2: float) -> float:
-        weights = _fit(train[kept], train_labels[kept], classes, l2)
+    def held_out_accuracy(l2: float) -> float:
+        weights = fit_logistic(train[kept], train_labels[kept], classes, l2, iterations=ITERATIONS)
         return _accuracy(weights, train[held], train_labels[held])
 
-    best = max(L2_GRID, key=fit_and_score)
-    return LinearProbe(_accuracy(_fit(train, train_labels, classes, best), test, test_labels), best)
-
-
-def _fit(x: Tensor, y: Tensor, classes: int, l2: float) -> Tensor:
-    x = F.pad(x, (0, 1), value=1.0)  # the bias
-    weights = torch.zeros(x.shape[1], classes, requires_grad=True)
-    lbfgs = torch.optim.LBFGS([weights], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        lbfgs.zero_grad()
-        loss = F.cross_entropy(x @ weights, y) + l2 * weights[:-1].square().sum() / 2
-        loss.backward()
-        return loss
-
-    lbfgs.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach()
+    best = max(L2_GRID, key=held_out_accuracy)
+    final = fit_logistic(train, train_labels, classes, best, iterations=ITERATIONS)
+    return LinearProbe(_accuracy(final, test, test_labels), best)
 
 
 def _accuracy(weights: Tensor, x: Tensor, y: Tensor) -> float:
-    return float(((F.pad(x, (0, 1), value=1.0) @ weights).argmax(dim=1) == y).float().mean())
+    return float((predict(weights, x) == y).float().mean())
