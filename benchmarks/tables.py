@@ -1,6 +1,7 @@
 """Tables of README and docs, generated from ``results/*.json``.
 
-A document holds ``<!-- results:NAME -->`` and ``<!-- /results -->``; what lies between is written here.
+A document holds ``<!-- results:NAME -->`` and ``<!-- /results -->``; what lies between is written here. A result with
+several tables names them: ``<!-- results:study:layers -->``.
 
     python -m benchmarks.tables --write     write them (``make results``)
     python -m benchmarks.tables             fail when one differs
@@ -9,6 +10,7 @@ A document holds ``<!-- results:NAME -->`` and ``<!-- /results -->``; what lies 
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
-SLOT = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+SLOT = re.compile(r"(<!-- results:([\w:-]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def main() -> int:
@@ -48,8 +50,8 @@ def render(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """Markdown for one result, with a line that says where it comes from."""
-    result = read_result(name)
+    """Markdown for one table, ``RESULT`` or ``RESULT:TABLE``, with a line that says where it comes from."""
+    result = read_result(name.partition(":")[0])
     source = f"Measured {result['date']} on {result['hardware']}, commit `{result['commit']}`: `{result['command']}`"
     return f"{TABLES[name](result['rows'])}\n\n{source}\n"
 
@@ -72,12 +74,92 @@ def _pretrain(rows: list[dict[str, Any]]) -> str:
 
 
 def _training(rows: list[dict[str, Any]]) -> str:
-    head = ["step", "encoder", "batch", "images/s", "ratio"]
+    rows = [row for row in rows if "images_per_s" in row]
+    measured = any("mfu" in row for row in rows)
+    head = ["step", "encoder", "batch", "images/s", "ratio", *(["MFU"] if measured else [])]
     body = [
-        [row["step"], row["encoder"], str(row["batch"]), f"{row['images_per_s']:.0f}", f"{row['ratio']:.2f}"]
+        [
+            row["step"],
+            row["encoder"],
+            str(row["batch"]),
+            f"{row['images_per_s']:.0f}",
+            f"{row['ratio']:.2f}",
+            *([f"{100 * row['mfu']:.0f} %"] if measured else []),
+        ]
         for row in rows
     ]
     return _markdown(head, body)
+
+
+def _training_parts(rows: list[dict[str, Any]]) -> str:
+    """One column an encoder: milliseconds and share of the step."""
+    parts = [row for row in rows if row["step"].startswith("part: ")]
+    encoders = list(dict.fromkeys(row["encoder"] for row in parts))
+    cells = {(row["step"], row["encoder"]): f"{row['ms']:.1f} ms, {100 * row['share']:.0f} %" for row in parts}
+    steps = dict.fromkeys(row["step"] for row in parts)
+    body = [[step.removeprefix("part: "), *(cells.get((step, encoder), "") for encoder in encoders)] for step in steps]
+    return _markdown(["part", *encoders], body)
+
+
+def _training_updates(rows: list[dict[str, Any]]) -> str:
+    head = ["update", "encoder", "time", "ratio"]
+    body = [
+        [row["step"].removeprefix("update: "), row["encoder"], f"{row['ms']:.2f} ms", f"{row['ratio']:.1f}"]
+        for row in rows
+        if row["step"].startswith("update: ")
+    ]
+    return _markdown(head, body)
+
+
+def _study(rows: list[dict[str, Any]]) -> str:
+    """Methods at their longest runs; the layer curve has a table of its own."""
+    rows = [row for row in rows if not row["method"].startswith("layers ")]
+    longest = max((row["images"] for row in rows), default=0)
+    rows = [row for row in rows if row["images"] in (0, longest)]
+    rows.sort(key=lambda row: row["images"] == 0)
+    head = ["method", "weights", "steps", "seeds", "k-NN", "linear", "attentive"]
+    groups = _grouped(rows, lambda row: (row["method"], row["which"], f"{row['steps']:,}" if row["steps"] else ""))
+    return _markdown(head, [[*key, *_seeds(group)] for key, group in groups.items()])
+
+
+def _study_layers(rows: list[dict[str, Any]]) -> str:
+    """The layers' choice: every set of target layers at the length of the runs that are no method's own."""
+    lengths = {row["images"] for row in rows if row["method"].startswith("layers ")}
+    rows = [row for row in rows if row["images"] in lengths and row["method"].startswith(("layers ", "Bootleg"))]
+    rows.sort(key=lambda row: (len(row["target_layers"]), row["target_layers"]))
+    head = ["target layers", "weights", "steps", "seeds", "k-NN", "linear", "attentive"]
+    groups = _grouped(rows, lambda row: (", ".join(map(str, row["target_layers"])), row["which"], f"{row['steps']:,}"))
+    return _markdown(head, [[*key, *_seeds(group)] for key, group in groups.items()])
+
+
+def _grouped(
+    rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _seeds(group: list[dict[str, Any]]) -> list[str]:
+    """How many seeds, then mean and standard deviation over them for k-NN, linear and attentive."""
+    cells = [str(len({row["seed"] for row in group}))]
+    for probe in ("knn", "linear", "attentive"):
+        found = [100 * row["accuracy"] for row in group if row["probe"] == probe]
+        spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+        cells.append(f"{statistics.mean(found):.1f}{spread} %" if found else "")
+    return cells
+
+
+def _segmentation(rows: list[dict[str, Any]]) -> str:
+    """One line an encoder, one column a head: mean IoU."""
+    heads = list(dict.fromkeys(row["head"] for row in rows))
+    groups = _grouped(rows, lambda row: (row["data"], row["encoder"], row["weights"], f"{row['side']} px"))
+    body = []
+    for key, group in groups.items():
+        found = {row["head"]: f"{100 * row['miou']:.1f} %" for row in group}
+        body.append([*key, *(found.get(head, "") for head in heads)])
+    return _markdown(["data", "encoder", "trained on, images seen", "input", *heads], body)
 
 
 def _serve(rows: list[dict[str, Any]]) -> str:
@@ -105,8 +187,13 @@ def _markdown(head: list[str], body: list[list[str]]) -> str:
 
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "pretrain": _pretrain,
+    "segmentation": _segmentation,
     "serve": _serve,
+    "study": _study,
+    "study:layers": _study_layers,
     "training": _training,
+    "training:parts": _training_parts,
+    "training:updates": _training_updates,
 }
 
 if __name__ == "__main__":
