@@ -13,6 +13,7 @@ from bootleg_training.config import RunConfig
 from bootleg_training.presets import PRESETS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -23,16 +24,45 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...], *, base: 
         ConfigError: names the key, the value and what was expected.
     """
     fields: dict[str, Any] = (base or PRESETS[preset]).model_dump(mode="json")
+    for _, changes in _layers(file, settings):
+        _merge(fields, changes)
+    return validated(fields)
+
+
+def origins(preset: str, file: Path | None, settings: tuple[str, ...]) -> dict[str, str]:
+    """Where each value of :func:`compose` comes from, by dotted name: ``default``, the preset, the file or ``--set``.
+
+    Raises:
+        ConfigError: the file or a setting cannot be read; whether it fits is for :func:`compose` to say.
+    """
+    chosen = PRESETS[preset]
+    found = dict.fromkeys(names(chosen.model_dump(mode="json")), "default")
+    found |= dict.fromkeys(names(chosen.model_dump(mode="json", exclude_unset=True)), f"preset {preset}")
+    for origin, changes in _layers(file, settings):
+        found |= dict.fromkeys(names(changes), origin)
+    return found
+
+
+def _layers(file: Path | None, settings: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What changes a preset, later layers over earlier ones, each with its origin."""
     if file is not None:
         loaded = _yaml(file.read_bytes(), str(file))
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: a mapping of settings is expected")
-        _merge(fields, loaded)
+        yield f"file {file.name}", loaded
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {setting}: use KEY=VALUE")
-        _merge(fields, _nested(key.split("."), _scalar(value, key)))
+        yield "--set", _nested(key.split("."), _scalar(value, key))
+
+
+def validated(fields: Any) -> RunConfig:
+    """Settings of nested values.
+
+    Raises:
+        ConfigError: names the key, the value and what was expected.
+    """
     try:
         return RunConfig.model_validate(fields)
     except ValidationError as error:
@@ -47,20 +77,21 @@ def compose(preset: str, file: Path | None, settings: tuple[str, ...], *, base: 
 
 def _meant(path: tuple[int | str, ...]) -> str:
     """``; did you mean ...?`` when a setting of nearly that name exists anywhere."""
-    names = _names(RunConfig().model_dump(mode="json"))
+    known = names(RunConfig().model_dump(mode="json"))
     wrong = ".".join(str(part) for part in path)
-    by_leaf = {name.rpartition(".")[2]: name for name in names}
-    near = difflib.get_close_matches(wrong, names, 1) or [
+    by_leaf = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(wrong, known, 1) or [
         by_leaf[leaf] for leaf in difflib.get_close_matches(str(path[-1]), by_leaf, 1)
     ]
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _names(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
+def names(settings: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all values of nested settings, in their order."""
+    found: list[str] = []
     for key, value in settings.items():
-        names += _names(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return names
+        found += names(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return found
 
 
 def _yaml(text: str | bytes, where: str) -> Any:

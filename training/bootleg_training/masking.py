@@ -127,7 +127,7 @@ def _place(
     top = rng.integers(grid - height + legal_last, size=shape)
     left = rng.integers(grid - width + legal_last, size=shape)
     offsets = (np.arange(height)[:, None] * grid + np.arange(width)).reshape(-1)
-    return np.asarray(top * grid + left)[..., None] + offsets
+    return np.add.outer(top * grid + left, offsets)
 
 
 def _scan_orders(grid: int) -> NDArray[np.int64]:

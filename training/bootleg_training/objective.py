@@ -102,7 +102,8 @@ class Bootleg(nn.Module):
     def predict(self, images_BHWC: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Tensor:
         """Predictions ``[B, M, T, Q, D]`` from the visible patches alone."""
         seen = self.student(images_BHWC, visible_BV)
-        return self.predictor(seen.patches, seen.globals, visible_BV, rectangles_BMT)
+        predictions: Tensor = self.predictor(seen.patches, seen.globals, visible_BV, rectangles_BMT)
+        return predictions
 
     @torch.no_grad()
     def update_teacher(self, momentum: float, keep: Tensor) -> None:

@@ -56,5 +56,5 @@ class Predictor(nn.Module):
         x = torch.cat([context, masks], dim=1)
         for block in self.blocks:
             x = block(x)
-        out = self.head(self.norm(x[:, context.shape[1] :]))
+        out: Tensor = self.head(self.norm(x[:, context.shape[1] :]))
         return out.view(B, M, T, self.levels, -1)

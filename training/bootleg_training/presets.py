@@ -11,6 +11,10 @@ _IMAGENET = OptimConfig(
     warmup=0.15, final_weight_decay=0.4, weight_decay=0.04, betas=(0.9, 0.999), ema_start=0.996, clip=None
 )
 
+# The same at the published lengths and batch. Warm-up is 40 epochs, as in I-JEPA's code, or 15 in runs of up to 300.
+_PUBLISHED_600 = _IMAGENET.model_copy(update={"warmup": 40 / 600})
+_PUBLISHED_300 = _IMAGENET.model_copy(update={"warmup": 15 / 300})
+
 # Runs of some thousand steps: a higher rate than the square-root rule gives, and a slow teacher (docs/training.md).
 _SHORT = OptimConfig(base_lr=4e-3, ema_start=0.998)
 
@@ -45,4 +49,30 @@ PRESETS: Final[dict[str, RunConfig]] = {
         batch_size=256,
     ),
     "small": RunConfig(name="small", images=128_000_000, batch_size=512, optim=_IMAGENET),
+    # ImageNet has 1.28 million images: 600 epochs for base and large, 300 for huge, none of them run here. Each
+    # micro-batch is meant for one card of 80 GB; `bootleg train --plan` measures what fits.
+    "base": RunConfig(
+        name="base",
+        encoder=EncoderConfig(width=768, heads=12),
+        optim=_PUBLISHED_600,
+        images=769_000_000,
+        batch_size=2048,
+        accumulate=4,
+    ),
+    "large": RunConfig(
+        name="large",
+        encoder=EncoderConfig(width=1024, depth=24, heads=16),
+        optim=_PUBLISHED_600,
+        images=769_000_000,
+        batch_size=2048,
+        accumulate=8,
+    ),
+    "huge": RunConfig(  # patch 14, as I-JEPA's ViT-H at this size
+        name="huge",
+        encoder=EncoderConfig(patch_size=14, width=1280, depth=32, heads=16),
+        optim=_PUBLISHED_300,
+        images=385_000_000,
+        batch_size=2048,
+        accumulate=16,
+    ),
 }

@@ -59,8 +59,9 @@ class _Bar:
         self._task = bars.add_task(title, total=total, completed=done, note="")
 
     def update(self, done: int, note: str | None = None) -> None:
-        fields = {} if note is None else {"note": note}
-        self._bars.update(self._task, completed=done, **fields)
+        self._bars.update(self._task, completed=done)
+        if note is not None:
+            self._bars.update(self._task, note=note)
 
     def say(self, line: str) -> None:
         self._bars.console.print(line, highlight=False, markup=False)

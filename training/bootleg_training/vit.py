@@ -67,7 +67,7 @@ def attend(q_BhSd: Tensor, k_BhSd: Tensor, v_BhSd: Tensor) -> Tensor:
     """
     if q_BhSd.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         weights = (q_BhSd * q_BhSd.shape[-1] ** -0.5 @ k_BhSd.transpose(-1, -2)).softmax(-1)
-        return weights.to(v_BhSd.dtype) @ v_BhSd
+        return torch.matmul(weights.to(v_BhSd.dtype), v_BhSd)
     return F.scaled_dot_product_attention(q_BhSd, k_BhSd, v_BhSd)
 
 

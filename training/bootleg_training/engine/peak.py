@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,10 +18,8 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
-        try:
+        with suppress(OSError):  # not Linux, or not allowed: an earlier peak may count, which errs towards too much
             (proc / "clear_refs").write_text("5", encoding="ascii")  # the kernel's high-water mark begins anew
-        except OSError:  # not Linux, or not allowed: an earlier peak may be counted, which errs towards too much
-            pass
         self._before = self._status("VmRSS")
 
     def bytes(self) -> int | None:

@@ -88,12 +88,11 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan for a person."""
         config, encoder = self.config, self.config.encoder
+        length, predictor = f"{config.steps:,} steps of {config.batch_size}", self.predictor_parameters / 1e6
         place = self.hardware if self.processes == 1 else f"{self.processes} processes, each on {self.hardware}"
         return [
-            f"{config.name}: {encoder.label} at {encoder.image_size} px, {config.steps:,} steps of "
-            f"{config.batch_size} on {place}",
-            f"parameters: encoder {self.encoder_parameters / 1e6:.2f} M, predictor "
-            f"{self.predictor_parameters / 1e6:.2f} M",
+            f"{config.name}: {encoder.label} at {encoder.image_size} px, {length} on {place}",
+            f"parameters: encoder {self.encoder_parameters / 1e6:.2f} M, predictor {predictor:.2f} M",
             self._memory(),
             *self._measured(),
             self._verdict(),
@@ -111,11 +110,13 @@ class Plan:
         trial, hours, tflops = self.trial, self.hours, self.tflops
         if trial is None or hours is None or tflops is None:
             return []
+        speed = f"{trial.images_per_s:,.1f} images/s in {trial.steps} steps"
+        waiting = f"{100 * trial.data_wait:.0f} % of the time waiting for images"
+        work = f"{trial.flops_per_image / 1e9:.3g} GFLOP an image, {tflops:.3g} TFLOP/s"
+        length = f"{self.config.images:,} images, {self.epochs:,.1f} epochs of {self.data_images:,}"
         lines = [
-            f"speed: {trial.images_per_s:,.1f} images/s in {trial.steps} steps, {100 * trial.data_wait:.0f} % of the "
-            f"time waiting for images; {trial.flops_per_image / 1e9:.3g} GFLOP an image, {tflops:.3g} TFLOP/s",
-            f"whole run: {_duration(hours)} for {self.config.images:,} images, {self.epochs:,.1f} epochs of "
-            f"{self.data_images:,}; checks and saves come on top",
+            f"speed: {speed}, {waiting}; {work}",
+            f"whole run: {_duration(hours)} for {length}; checks and saves come on top",
         ]
         if trial.data_wait > WAITS:
             lines.append("the model waits for images: pack them once with `bootleg prepare`, or give it more cores")
@@ -176,7 +177,8 @@ def plan(
         free_bytes=free,
     )
     gradients = FLOAT * trained // shards
-    if free is not None and needs.state_bytes + gradients > free:
+    too_large = free is not None and needs.state_bytes + gradients > free
+    if world.any(flag=too_large, device=device):  # none may try alone
         return needs
     for accumulate in _cuts(config, world):
         tried = _try(config.model_copy(update={"accumulate": accumulate}), pack, device, seconds, world)

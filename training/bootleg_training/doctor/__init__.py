@@ -1,0 +1,1 @@
+"""What ``bootleg doctor`` looks at; each module gives lines for its report and changes nothing."""
