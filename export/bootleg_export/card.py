@@ -42,6 +42,8 @@ def model_card(fields: Mapping[str, Any]) -> str:
         (
             f"{source.images_seen:,} images seen ({source.steps:,} steps) of {source.dataset}, in {hours:.2f} hours on "
             f"{source.hardware}. Data fingerprint `{source.dataset_fingerprint[:16]}`, commit `{source.commit}`."
+            if source.steps
+            else "Not trained here: the weights were imported; their file says no more about their training."
         ),
         "",
         "## Probes",
