@@ -23,6 +23,12 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "config": Command(
+        "bootleg_training.cli.config:config", "training", "Show, describe and compare the settings of runs."
+    ),
+    "doctor": Command(
+        "bootleg_training.cli.doctor:doctor", "training", "Check versions, devices, decode speed and disk space."
+    ),
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
     "import-weights": Command(
         "bootleg_training.cli.import_weights:import_weights",
@@ -38,6 +44,14 @@ COMMANDS = {
         "bootleg_training.cli.probe:probe",
         "training",
         "Score a frozen encoder by k-NN and trained probes, beside its untrained twin.",
+    ),
+    "replay": Command(
+        "bootleg_training.cli.replay:replay",
+        "training",
+        "Compute a diverged run's kept step again and name the module at fault.",
+    ),
+    "report": Command(
+        "bootleg_training.cli.report:report", "training", "Write a run's curves, verdict and pictures as one HTML page."
     ),
     "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
     "train": Command("bootleg_training.cli.train:train", "training", "Pretrain an encoder on unlabelled images."),

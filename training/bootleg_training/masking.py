@@ -127,7 +127,8 @@ def _place(
     top = rng.integers(grid - height + legal_last, size=shape)
     left = rng.integers(grid - width + legal_last, size=shape)
     offsets = (np.arange(height)[:, None] * grid + np.arange(width)).reshape(-1)
-    return np.add.outer(top * grid + left, offsets)
+    corners: NDArray[np.int64] = np.asarray(top * grid + left)
+    return corners[..., None] + offsets
 
 
 def _scan_orders(grid: int) -> NDArray[np.int64]:

@@ -59,6 +59,11 @@ def lines(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+def steps(out):
+    """The lines of steps, without those of checks."""
+    return [line for line in lines(out) if "loss" in line]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_stopped_by_a_signal_and_resumed_equals_the_uninterrupted_one(tmp_path, pack, monkeypatch, precision):
     config = tiny_config(precision=precision)
@@ -70,7 +75,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_equals_the_uninterrupted_one(tmp_
     assert not (tmp_path / "parts" / "checkpoint").exists()
     run(config, pack, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert [line["step"] for line in lines(tmp_path / "parts")] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in steps(tmp_path / "parts")] == list(range(1, STEPS + 1))
 
 
 def test_a_run_that_crashed_between_saves_is_repeated_from_the_last_one(tmp_path, pack, monkeypatch):
@@ -142,14 +147,14 @@ def test_the_checkpoint_is_the_teacher_and_says_where_it_comes_from(tmp_path, pa
 
 def test_the_loss_falls(tmp_path, pack):
     run(tiny_config(images=8 * 40, optim={"base_lr": 0.05}), pack, tmp_path / "run")
-    losses = [line["loss"] for line in lines(tmp_path / "run")]
+    losses = [line["loss"] for line in steps(tmp_path / "run")]
     assert losses[0] == pytest.approx(1.0, abs=0.1)
     assert np.mean(losses[-5:]) < 0.8
 
 
 def test_every_step_is_logged_with_its_rates(tmp_path, pack):
     run(tiny_config(), pack, tmp_path / "run")
-    last = lines(tmp_path / "run")[-1]
+    last = steps(tmp_path / "run")[-1]
     assert (last["step"], last["images"], last["skipped_steps"]) == (12, 96, 0)
     assert len(last["loss_per_layer"]) == len(last["explained"]) == len(last["target_std"]) == 3
     assert last["loss"] == pytest.approx(np.mean(last["loss_per_layer"]), rel=1e-4)
@@ -188,7 +193,7 @@ def test_a_non_finite_step_is_skipped_and_counted(tmp_path, pack, monkeypatch):
     config = tiny_config(save_every=1)
     at_step(monkeypatch, 6, poison)
     run(config, pack, tmp_path / "run")
-    assert [line["skipped_steps"] for line in lines(tmp_path / "run")] == [0] * 6 + [1] * 6
+    assert [line["skipped_steps"] for line in steps(tmp_path / "run")] == [0] * 6 + [1] * 6
     assert all(torch.isfinite(tensor).all() for tensor in state(tmp_path / "run").values())
     record = json.loads((tmp_path / "run" / "state" / "step-000000012" / "state.json").read_text())
     assert record["skipped_steps"] == 1
@@ -210,7 +215,7 @@ def test_the_count_of_skipped_steps_survives_a_resume(tmp_path, pack, monkeypatc
         with pytest.raises(Interrupted):
             run(tiny_config(), pack, tmp_path / "run")
     run(tiny_config(), pack, tmp_path / "run")
-    assert lines(tmp_path / "run")[-1]["skipped_steps"] == 1
+    assert steps(tmp_path / "run")[-1]["skipped_steps"] == 1
 
 
 def _stopping_rates(step):
@@ -261,7 +266,7 @@ def test_a_longer_run_may_go_on_where_it_is_allowed(tmp_path, pack):
     (tmp_path / "run" / "checkpoint").rename(tmp_path / "short")
     run(tiny_config(images=128), pack, tmp_path / "run", allow=frozenset({"images"}))
     assert read_config(tmp_path / "run" / "checkpoint").provenance.images_seen == 128
-    assert [line["step"] for line in lines(tmp_path / "run") if "loss" in line] == list(range(1, 17))
+    assert [line["step"] for line in steps(tmp_path / "run")] == list(range(1, 17))
 
 
 def test_another_batch_size_goes_on_with_the_images_not_yet_seen(tmp_path, pack):

@@ -16,7 +16,10 @@ from bootleg_training.cli import FOLDER
     "--data", type=FOLDER, help="Pack to take example images from. [default: the one that the run began with]"
 )
 def report(run: Path, out: Path | None, data: Path | None) -> None:
-    """Write a run's curves, verdict and pictures as one HTML page; the run may still be going on."""
+    """Write a run's curves, verdict and pictures as one HTML page.
+
+    The run may still be going on.
+    """
     from bootleg_training.track.report import write_report
 
     click.echo(write_report(run, out or run / "report.html", data))

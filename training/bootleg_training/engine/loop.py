@@ -110,7 +110,7 @@ def train(
         DivergedError: too many non-finite steps in a row; ``out/diverged`` reproduces the last of them.
     """
     config = config.resolved()
-    _check_pack(config, pack)
+    check_pack(config, pack)
     # ---- build -------------------------------------------------------------------------------------------------
     trainer = Trainer(config, device, world, sharded=options.sharded)
     spec = PreprocessSpec(height=config.encoder.image_size, width=config.encoder.image_size)
@@ -174,7 +174,12 @@ def _begin_from(trainer: Trainer, options: Options) -> list[str]:
     return [] if options.init is None else initialise_from(trainer.model, options.init, allow=options.allow)
 
 
-def _check_pack(config: RunConfig, pack: Pack) -> None:
+def check_pack(config: RunConfig, pack: Pack) -> None:
+    """Refuse images that cannot make a batch of this run.
+
+    Raises:
+        DataError: fewer than a batch, or smaller than the encoder's input.
+    """
     if len(pack.images) < config.batch_size:
         raise DataError(f"batch_size is {config.batch_size}, but the pack has {len(pack.images)} images only")
     if pack.side < config.encoder.image_size:

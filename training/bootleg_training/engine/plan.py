@@ -159,7 +159,7 @@ def plan(
     """
     config = config.resolved()
     world.check(config)
-    loop._check_pack(config, pack)  # noqa: SLF001  # the refusals of the run itself
+    loop.check_pack(config, pack)  # the refusals of the run itself
     with torch.device("meta"):  # counts without taking the memory
         model = Bootleg(config)
     encoder, predictor = (sum(p.numel() for p in part.parameters()) for part in (model.teacher, model.predictor))
