@@ -194,7 +194,7 @@ def _beats_twin(e: Evidence) -> bool:
     if now is None or start is None:
         return True
     queries = e.now.knn_queries or 600  # as many as older records had, at most
-    return now > start + 2 * math.sqrt(start * (1 - start) / queries)
+    return now == 1 or now > start + 2 * math.sqrt(start * (1 - start) / queries)
 
 
 def _knn_line(e: Evidence) -> str:

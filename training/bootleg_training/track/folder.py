@@ -92,7 +92,7 @@ def read_run(path: Path) -> RunFolder:
         DataError: no run folder, or a file of it that is no JSON object.
     """
     config, record = _json(path / "config.json"), read_record(path / "metrics.jsonl")
-    if not config and not record.lines:
+    if not record.lines and "batch_size" not in config:  # a checkpoint has a config.json, too
         raise DataError(f"{path} is no run folder: it has neither config.json nor metrics.jsonl of `bootleg train`")
     return RunFolder(path, config, _json(path / "began.json"), record, _json(path / "checkpoint" / "config.json"))
 

@@ -72,8 +72,8 @@ def open_tracker(name: str, out: Path, config: RunConfig) -> Tracker:
 
     Args:
         name: ``tensorboard`` writes below ``out/tensorboard``; ``wandb`` below ``out``, and obeys its own variables
-            (``WANDB_MODE=offline`` needs no account); ``mlflow`` to ``out/mlruns``, unless its own variable
-            ``MLFLOW_TRACKING_URI`` names a server.
+            (``WANDB_MODE=offline`` needs no account); ``mlflow`` to ``out/mlflow.db``, unless its own
+            variable ``MLFLOW_TRACKING_URI`` names a server.
         out: run folder.
         config: recorded with the run.
 
@@ -133,13 +133,19 @@ class _Wandb:
 class _Mlflow:
     def __init__(self, out: Path, config: RunConfig) -> None:
         mlflow = _module("mlflow")
-        uri = None if mlflow.is_tracking_uri_set() else (out / "mlruns").resolve().as_uri()
-        self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
+        home = None if mlflow.is_tracking_uri_set() else out.resolve()
+        # A database file: mlflow 3 refuses its older folder of files unless a variable allows it.
+        self._client: Any = mlflow.MlflowClient(tracking_uri=home and f"sqlite:///{home / 'mlflow.db'}")
         self._entity: Any = _module("mlflow.entities").Metric
         kept = out / "mlflow-run"
         if not kept.is_file():
             experiment = self._client.get_experiment_by_name("bootleg")
-            place = experiment.experiment_id if experiment else self._client.create_experiment("bootleg")
+            artifacts = home and (home / "mlartifacts").as_uri()  # else a folder where the command was started
+            place = (
+                experiment.experiment_id
+                if experiment
+                else self._client.create_experiment("bootleg", artifact_location=artifacts)
+            )
             run = self._client.create_run(place, run_name=config.name)
             for key, value in _flat(config.model_dump(mode="json")).items():
                 self._client.log_param(run.info.run_id, key, value)
