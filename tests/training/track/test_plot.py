@@ -4,7 +4,20 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from bootleg_training.track.plot import HEIGHT, WIDTH, Level, Series, chart, short, thinned, ticks
+from bootleg_training.track.plot import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Level,
+    Series,
+    chart,
+    short,
+    thinned,
+    ticks,
+)
 
 
 def paths(svg):
@@ -39,7 +52,7 @@ def test_a_range_of_nothing_still_has_ticks_around_it(value):
 def test_corners_lie_at_the_corners_of_the_plot():
     svg = chart("t", [Series("a", [(0, 0.0), (50, 0.5), (100, 1.0)])])
     (start, middle, end) = numbers(paths(svg)[0])
-    left, right, top, bottom = 50, WIDTH - 12, 10, HEIGHT - 34
+    left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
     assert start == (left, bottom)
     assert end == (right, top)
     assert middle == ((left + right) / 2, (top + bottom) / 2)
@@ -48,9 +61,9 @@ def test_corners_lie_at_the_corners_of_the_plot():
 def test_shares_are_drawn_in_per_cent():
     svg = chart("t", [Series("a", [(0, 0.0), (1, 0.5)])], unit="%", levels=(Level("twin", 0.25),))
     assert "50 %" in svg
-    assert numbers(paths(svg)[0])[-1][1] == 10
+    assert numbers(paths(svg)[0])[-1][1] == TOP
     level = next(line for line in ET.fromstring(svg).iter("line") if line.get("class") == "level")
-    assert float(level.get("y1")) == pytest.approx((10 + HEIGHT - 34) / 2)
+    assert float(level.get("y1")) == pytest.approx((TOP + HEIGHT - BOTTOM) / 2)
     assert "a: from 0 to 50 %; twin: 25 %" in svg
 
 

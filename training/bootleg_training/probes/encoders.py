@@ -30,7 +30,7 @@ class Comparison:
     Attributes:
         which: encoders of the checkpoint; the untrained twin is always beside them.
         precision: of the encoder's pass, ``bf16`` or ``fp32``. bf16 moves no score by more than chance does
-            (0.1 points on CIFAR-10) and is three times as fast on a CPU that has it.
+            (0.2 points on CIFAR-10) and is three times as fast on a CPU that has it.
         cache: folder that keeps features for the next call; None keeps nothing.
     """
 

@@ -33,8 +33,9 @@ KS = (1, 3, 10, 30)
 METRICS = ("cosine", "l2")
 C_GRID = tuple(np.logspace(-6, 5, 8).tolist())
 ITERATIONS = 1000
-TOLERANCE = 1e-5
-"""Largest gradient of the mean loss at which L-BFGS stops; scikit-learn's default is 1e-4."""
+TOLERANCE = 1e-4
+"""Largest gradient of the mean loss at which L-BFGS stops, as in scikit-learn. On CamVid 3e-5 costs three times as much
+and moves mean IoU by 0.001. The weakest penalties then stop where the last one ended."""
 CELLS = 2**25
 """Similarities held at once: 128 MB of float32."""
 

@@ -12,7 +12,7 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 520, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 10, 36
 """Room around the plot: tick labels on the left and below, half a label on the right."""
 
 MAX_POINTS = 400
