@@ -81,6 +81,16 @@ def test_the_same_images_on_both_sides_are_told(saved, packs, folders, monkeypat
     assert "warning: --segmentation-train and --segmentation-test are the same folder" in result.stderr
 
 
+def test_a_person_at_a_terminal_gets_a_table_beside_the_lines(saved, packs, monkeypatch):
+    arguments = (saved, "--train", packs[0], "--test", packs[1], "--kind", "knn")
+    assert "untrained twin" not in probe(*arguments).stderr
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    result = probe(*arguments)
+    assert "untrained twin" in result.stderr
+    assert len(lines(result)) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

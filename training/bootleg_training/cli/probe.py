@@ -36,7 +36,13 @@ def _several(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
 @click.option("--test", type=FOLDER, help="Labelled pack to score on, read once.")
 @click.option("--segmentation-train", type=FOLDER, help="Folder with images/ and masks/ (8-bit label maps, PNG).")
 @click.option("--segmentation-test", type=FOLDER, help="The same, to score on.")
-@click.option("--ignore-label", type=click.IntRange(-1, 255), default=255, show_default=True, help="-1: none.")
+@click.option(
+    "--ignore-label",
+    type=click.IntRange(-1, 255),
+    default=255,
+    show_default=True,
+    help="Mask label that does not count; -1: none.",
+)
 @click.option(
     "--kind",
     callback=_several,
@@ -46,7 +52,9 @@ def _several(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
 )
 @click.option("--which", callback=_several, default="teacher", show_default=True, help="teacher,student: both.")
 @click.option("--layers", is_flag=True, help="Also every block, by k-NN and linear: which layer should I use?")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True, help="Of the encoder."
+)
 @click.option("--cache", type=FOLDER, help="Keep features here, for the next time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--record", is_flag=True, help="Write the results into the checkpoint's config.json.")

@@ -25,7 +25,8 @@ from bootleg_training.progress import meter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+"""CAPI's ten begin at 1e-5 and end at 1e-2; short trainings want the upper end (CIFAR-10, 500 iterations: 5e-2)."""
 DECAYS = (5e-4, 1e-3, 5e-2)
 BETAS = (0.9, 0.95)
 HEAD_WIDTH = 64
