@@ -37,7 +37,8 @@ class HeadSettings:
     Attributes:
         iterations: batches; 1,000 are 44 passes over 367 images.
         batch: images.
-        rate: peak learning rate of AdamW.
+        rate: peak learning rate of AdamW. DINOv3 takes 1e-3 for its 40,000; 1,000 want more (CamVid's validation part:
+            25.9 % mean IoU against 24.2 %).
         decay: weight decay.
         warmup: share of the iterations; then cosine to zero.
         seed: of the order.
@@ -45,7 +46,7 @@ class HeadSettings:
 
     iterations: int = 1000
     batch: int = 16
-    rate: float = 1e-3
+    rate: float = 1e-2
     decay: float = 1e-3
     warmup: float = 0.1
     seed: int = 0
