@@ -22,13 +22,13 @@ import torch
 
 from benchmarks.result import write_result
 from bootleg_bundle.errors import DataError
-from bootleg_training.checkpoint import CONFIG_NAME, ENCODER_NAME, read_config, weights_sha256
+from bootleg_training.checkpoint import CONFIG_NAME, ENCODER_NAME, STUDENT_NAME, read_config, weights_sha256
 from bootleg_training.config import default_layers
 from bootleg_training.data.pack import Pack, open_pack
 from bootleg_training.device import choose_device
 from bootleg_training.probes.cache import open_cache
 from bootleg_training.probes.classify import NEEDS, POOLED, Labelled, score, score_pooled
-from bootleg_training.probes.encoders import STUDENT_NAME, TWIN, load_which, untrained_twin
+from bootleg_training.probes.encoders import TWIN, load_which, untrained_twin
 from bootleg_training.probes.features import pixels_of
 
 if TYPE_CHECKING:

@@ -25,7 +25,10 @@ taken from a file, a path of the server, or another library's exception.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class BootlegError(Exception):
@@ -120,3 +123,9 @@ class ParityError(BootlegError):
     """An exported graph whose outputs differ from its source by more than the gate allows."""
 
     code = "parity_failed"
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The first field that a model refused, dotted and empty for the whole of it, and why; without its value."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bootleg_bundle.errors import BundleFileError, FormatVersionError, ManifestError
+from bootleg_bundle.errors import BundleFileError, FormatVersionError, ManifestError, first_fault
 from bootleg_bundle.preprocess import PreprocessSpec
 
 if TYPE_CHECKING:
@@ -312,9 +312,8 @@ def parse_manifest(raw: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise ManifestError(f"{MANIFEST_NAME}: {field}: {first['msg']}") from error
+        field, reason = first_fault(error)
+        raise ManifestError(f"{MANIFEST_NAME}: {field or 'manifest'}: {reason}") from error
 
 
 def _verify_file(path: Path, name: str, entry: FileEntry) -> None:

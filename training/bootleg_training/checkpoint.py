@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.torch import load_file, save_file
 
-from bootleg_bundle.errors import CheckpointError
+from bootleg_bundle.errors import CheckpointError, first_fault
 from bootleg_bundle.manifest import FileEntry, Probe, Provenance, file_sha256
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.config import EncoderConfig, RunConfig
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.json"
 ENCODER_NAME = "encoder.safetensors"
+STUDENT_NAME = "student.safetensors"
+PREDICTOR_NAME = "predictor.safetensors"
 
 TrainingProvenance = Annotated[Provenance, Field(description="checkpoint_sha256 is that of the encoder's weights")]
 
@@ -118,9 +120,8 @@ def read_config(path: Path) -> CheckpointConfig:
     try:
         config = CheckpointConfig.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{file}: {field}: {first['msg']}") from error
+        field, reason = first_fault(error)
+        raise CheckpointError(f"{file}: {field}: {reason}") from error
     for name, entry in config.files.items():
         target = path / name
         if not target.is_file():

@@ -36,10 +36,10 @@ def origins(preset: str, file: Path | None, settings: tuple[str, ...]) -> dict[s
         ConfigError: the file or a setting cannot be read; whether it fits is for :func:`compose` to say.
     """
     chosen = PRESETS[preset]
-    found = dict.fromkeys(names(chosen.model_dump(mode="json")), "default")
-    found |= dict.fromkeys(names(chosen.model_dump(mode="json", exclude_unset=True)), f"preset {preset}")
+    found = dict.fromkeys(flat(chosen.model_dump(mode="json")), "default")
+    found |= dict.fromkeys(flat(chosen.model_dump(mode="json", exclude_unset=True)), f"preset {preset}")
     for origin, changes in _layers(file, settings):
-        found |= dict.fromkeys(names(changes), origin)
+        found |= dict.fromkeys(flat(changes), origin)
     return found
 
 
@@ -77,7 +77,7 @@ def validated(fields: Any) -> RunConfig:
 
 def _meant(path: tuple[int | str, ...]) -> str:
     """``; did you mean ...?`` when a setting of nearly that name exists anywhere."""
-    known = names(RunConfig().model_dump(mode="json"))
+    known = list(flat(RunConfig().model_dump(mode="json")))
     wrong = ".".join(str(part) for part in path)
     by_leaf = {name.rpartition(".")[2]: name for name in known}
     near = difflib.get_close_matches(wrong, known, 1) or [
@@ -86,11 +86,11 @@ def _meant(path: tuple[int | str, ...]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def names(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of all values of nested settings, in their order."""
-    found: list[str] = []
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested settings by dotted name, in their order."""
+    found: dict[str, Any] = {}
     for key, value in settings.items():
-        found += names(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
 
 

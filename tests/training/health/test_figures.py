@@ -11,7 +11,7 @@ from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.health import figures
 from bootleg_training.health.figures import Health, measure
 from bootleg_training.health.spectrum import alpha_req, mean_cosine, mean_std, rank_me
-from bootleg_training.probes.features import mean_patch_features
+from bootleg_training.probes.features import mean_patch_features, pixels_of
 from tests.training.tiny import tiny_model, tiny_pack
 
 SPEC = PreprocessSpec(height=32, width=32)
@@ -32,7 +32,7 @@ def test_each_figure_is_that_of_all_images_at_once(model, images, monkeypatch):
     monkeypatch.setattr(figures, "TOKENS", 7 * 64)  # batches of 7, the last of 3
     health = measure(5, model.teacher, model.student, LAYERS, images, SPEC)
     with torch.no_grad():
-        x = torch.from_numpy(np.stack([figures.pixels_of(SPEC, image[None])[0] for image in images])).float() / 255
+        x = torch.from_numpy(np.stack([pixels_of(SPEC, image[None])[0] for image in images])).float() / 255
         x = (x - torch.tensor(SPEC.mean)) / torch.tensor(SPEC.std)
         teacher, student = (
             torch.stack([F.layer_norm(z, z.shape[2:]) for z in one(x, taps=LAYERS).taps])

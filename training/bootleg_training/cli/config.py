@@ -11,7 +11,7 @@ import yaml
 
 from bootleg_bundle.errors import ConfigError
 from bootleg_training.cli import FILE
-from bootleg_training.compose import compose, names, origins, validated
+from bootleg_training.compose import compose, flat, origins, validated
 from bootleg_training.config import RunConfig
 from bootleg_training.presets import PRESETS
 
@@ -33,9 +33,9 @@ def show(preset: str, file: Path | None, settings: tuple[str, ...], *, resolved:
     shown = (composed.resolved() if resolved else composed).model_dump(mode="json")
     comments: dict[str, str] = {}
     if origin:
-        before = _flat(composed.model_dump(mode="json"))
+        before = flat(composed.model_dump(mode="json"))
         comments = origins(preset, file, settings)
-        comments |= {name: "derived" for name, value in _flat(shown).items() if before[name] != value}
+        comments |= {name: "derived" for name, value in flat(shown).items() if before[name] != value}
     click.echo("\n".join(_lines(shown, comments)))
 
 
@@ -54,7 +54,7 @@ def diff(a: str, b: str) -> None:
     A and B are run folders, checkpoints, settings files (YAML or JSON, over the defaults) or names of presets; what
     exists in the file system is taken for that. Derived values are filled in on both sides.
     """
-    one, other = (_flat(_read(name).resolved().model_dump(mode="json")) for name in (a, b))
+    one, other = (flat(_read(name).resolved().model_dump(mode="json")) for name in (a, b))
     different = [name for name in one if one[name] != other[name]]
     for name in different:
         click.echo(f"{name}: {_flow(one[name])} -> {_flow(other[name])}")
@@ -81,17 +81,6 @@ def _read(name: str) -> RunConfig:
         return validated(fields)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.message}") from error
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Values by dotted name."""
-    flat: dict[str, Any] = {}
-    for name in names(settings):
-        value: Any = settings
-        for key in name.split("."):
-            value = value[key]
-        flat[name] = value
-    return flat
 
 
 def _lines(settings: dict[str, Any], comments: dict[str, str], prefix: str = "") -> list[str]:

@@ -96,7 +96,7 @@ def _resident(images: Images, wanted: Iterable[NDArray[np.int64]], device: torch
         for start in range(0, len(images), CHUNK):
             whole[start : start + CHUNK] = torch.from_numpy(np.array(images[start : start + CHUNK]))
     for index in wanted:
-        yield whole.index_select(0, _send(torch.from_numpy(np.asarray(index, np.int64)), device))
+        yield whole.index_select(0, send(torch.from_numpy(np.asarray(index, np.int64)), device))
 
 
 def _streamed(images: Images, wanted: Iterable[NDArray[np.int64]], device: torch.device) -> Iterator[Tensor]:
@@ -116,7 +116,8 @@ def _enter(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device without a wait: from pinned memory, as only that copies in the background."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 

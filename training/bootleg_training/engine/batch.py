@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bootleg_training.data.augment import crop_and_normalise, random_boxes
-from bootleg_training.data.feed import feed
+from bootleg_training.data.feed import feed, send
 from bootleg_training.data.order import sample_indices
 from bootleg_training.engine.progress import Progress
 from bootleg_training.engine.world import World
@@ -94,7 +94,7 @@ def make_batch(
     masks = sample_masks(config.mask, config.encoder.grid, size * views, rng)
     rows, mask_rows = world.rows(size), world.rows(size * views)
     boxes_B4, flips_B, visible_BV, rectangles_BMT = (
-        _send(tensor, images_BHWC.device)
+        send(tensor, images_BHWC.device)
         for tensor in (
             boxes[rows],
             flips[rows],
@@ -105,8 +105,3 @@ def make_batch(
     return Batch(
         crop_and_normalise(images_BHWC, boxes_B4, flips_B, spec.height, spec.mean, spec.std), visible_BV, rectangles_BMT
     )
-
-
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device without a wait: from pinned memory, as only that copies in the background."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

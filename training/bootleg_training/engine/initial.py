@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from bootleg_bundle.errors import CheckpointError
-from bootleg_training.checkpoint import ENCODER_NAME, read_config
+from bootleg_training.checkpoint import ENCODER_NAME, PREDICTOR_NAME, STUDENT_NAME, read_config
 from bootleg_training.config import EncoderConfig
 from bootleg_training.engine.shards import like
 from bootleg_training.vit import Block, resize_positions
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     State = dict[str, Tensor]
 
-STUDENT_NAME = "student.safetensors"
-PREDICTOR_NAME = "predictor.safetensors"
 POSITIONS = "positions_ND"
 HEAD = "head."
 

@@ -130,7 +130,8 @@ def train(
         _open_log(out, config, progress, options, world) as log,
     ):
         monitor = Monitor(log, pack, spec, config)
-        shown.say(_describe(config, pack, began["hardware"], world))
+        about = describe(config, began["hardware"], world.size)
+        shown.say(f"{about}; {len(pack.images):,} images of {pack.name}")
         shown.say(f"images are {reading}: {why}")
         for note in notes:
             shown.say(note)
@@ -189,12 +190,12 @@ def check_pack(config: RunConfig, pack: Pack) -> None:
         )
 
 
-def _describe(config: RunConfig, pack: Pack, hardware: str, world: World) -> str:
-    encoder = config.encoder
-    shape = f"{encoder.label} at {encoder.image_size} px"
+def describe(config: RunConfig, hardware: str, processes: int) -> str:
+    """A run in one line: its name, shape, length and place; the run and its plan begin with it."""
+    shape = f"{config.encoder.label} at {config.encoder.image_size} px"
     length = f"{config.steps:,} steps of {config.batch_size}"
-    place = hardware if world.size == 1 else f"{world.size} processes, each on {hardware}"
-    return f"{config.name}: {shape}, {length} on {place}; {len(pack.images):,} images of {pack.name}"
+    place = hardware if processes == 1 else f"{processes} processes, each on {hardware}"
+    return f"{config.name}: {shape}, {length} on {place}"
 
 
 def _begin(

@@ -87,12 +87,10 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan for a person."""
-        config, encoder = self.config, self.config.encoder
-        length, predictor = f"{config.steps:,} steps of {config.batch_size}", self.predictor_parameters / 1e6
-        place = self.hardware if self.processes == 1 else f"{self.processes} processes, each on {self.hardware}"
+        encoder, predictor = self.encoder_parameters / 1e6, self.predictor_parameters / 1e6
         return [
-            f"{config.name}: {encoder.label} at {encoder.image_size} px, {length} on {place}",
-            f"parameters: encoder {self.encoder_parameters / 1e6:.2f} M, predictor {predictor:.2f} M",
+            loop.describe(self.config, self.hardware, self.processes),
+            f"parameters: encoder {encoder:.2f} M, predictor {predictor:.2f} M",
             self._memory(),
             *self._measured(),
             self._verdict(),

@@ -80,7 +80,7 @@ class Trainer:
         self.model = Bootleg(config).to(device)
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.sharded = world.size > 1 and (trained >= SHARD_FROM if sharded is None else sharded)
-        if config.compile if config.compile is not None else device.type == "cuda":
+        if compiles(config, device):
             compile_blocks(self.model)
         self._objective: torch.nn.Module = self.model
         if self.sharded:
@@ -101,8 +101,9 @@ class Trainer:
                 loss = self._objective(part.images_BHWC, part.visible_BV, part.rectangles_BMT)
                 (loss.total / len(parts)).backward()
             losses.append(loss)
-        total = self.world.mean(torch.stack([loss.total.detach() for loss in losses]).mean())
-        per_layer = self.world.mean(torch.stack([loss.per_layer for loss in losses]).mean(0))
+        figures = torch.stack([torch.cat([loss.total.detach().view(1), loss.per_layer]) for loss in losses])
+        figures = self.world.mean(figures.mean(0))  # one exchange for all of them
+        total, per_layer = figures[0], figures[1:]
         norm, taken = update(self.optimiser, total, rates, self.config.optim.clip)
         self.model.update_teacher(rates.momentum, taken)
         return Step(replace(losses[-1], total=total, per_layer=per_layer), norm, taken)
@@ -119,6 +120,11 @@ def in_parallel(model: Bootleg) -> DistributedDataParallel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames the switch, 2.6 knows the old name only
         return DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def compiles(config: RunConfig, device: torch.device) -> bool:
+    """Whether blocks are compiled: where nothing is said, on CUDA only."""
+    return device.type == "cuda" if config.compile is None else config.compile
 
 
 def compile_blocks(model: Bootleg) -> None:

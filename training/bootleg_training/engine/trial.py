@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bootleg_training.engine.flops import image_flops
+from bootleg_training.engine.trainer import compiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +123,7 @@ def _warm_up(
     watch: Stopwatch,
 ) -> float:
     """Take steps until nothing is new; the seconds of the last one."""
-    compiled = config.compile if config.compile is not None else watch.device.type == "cuda"
+    compiled = compiles(config, watch.device)
     wanted = WARM_STEPS_COMPILED if compiled else WARM_STEPS
     begun, seen, quiet = watch.clock(), set[tuple[int, int]](), 0
     while True:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from bootleg_bundle.errors import CheckpointError
+from bootleg_bundle.errors import CheckpointError, first_fault
 from bootleg_bundle.manifest import Provenance, file_sha256
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import provenance
@@ -73,7 +73,7 @@ def import_weights(
             "provenance": source,
         }
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise CheckpointError(f"{file} holds an encoder that no run can have: {first['msg']}") from error
+        _, reason = first_fault(error)
+        raise CheckpointError(f"{file} holds an encoder that no run can have: {reason}") from error
     write_checkpoint(out, {"encoder": read.weights}, fields)
     return read

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import ValidationError
 
-from bootleg_bundle.errors import CheckpointError
+from bootleg_bundle.errors import CheckpointError, first_fault
 from bootleg_training.config import EncoderConfig
 from bootleg_training.foreign.files import read_tensors
 from bootleg_training.foreign.layouts import (
@@ -181,9 +181,8 @@ def _validated(fields: dict[str, object]) -> EncoderConfig:
     try:
         return EncoderConfig.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "encoder"
-        raise CheckpointError(f"{field}: {first['msg']}") from error
+        field, reason = first_fault(error)
+        raise CheckpointError(f"{field or 'encoder'}: {reason}") from error
 
 
 def _check_shapes(weights: State, config: EncoderConfig) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bootleg_training.health.spectrum import alpha_req, mean_cosine, mean_std, rank_me
 from bootleg_training.objective import TARGET_EPS
-from bootleg_training.probes.features import TOKENS, pixels_of
+from bootleg_training.probes.features import TOKENS, network_input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,14 +97,12 @@ def measure(
         spec: preprocessing, that of the service.
     """
     device = next(teacher.parameters()).device
-    mean, std = torch.tensor(spec.mean, device=device), torch.tensor(spec.std, device=device)
     batch = max(1, TOKENS // teacher.config.patches)
     embedding: list[Tensor] = []
     pooled: list[Tensor] = []
     tokens = _Tokens()
     for start in range(0, len(images), batch):
-        pixels_BHWC = torch.from_numpy(pixels_of(spec, images[start : start + batch])).to(device)
-        x_BHWC = (pixels_BHWC.float() / 255 - mean) / std
+        x_BHWC = network_input(spec, images[start : start + batch], device)
         seen = teacher(x_BHWC, taps=layers)
         other = seen if student is teacher else student(x_BHWC, taps=layers)
         teacher_QBND, student_QBND = (

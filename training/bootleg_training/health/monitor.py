@@ -16,9 +16,9 @@ from bootleg_training.data.order import sample_indices
 from bootleg_training.engine.shards import whole
 from bootleg_training.health.figures import Health, measure
 from bootleg_training.health.verdict import verdict
+from bootleg_training.probes.encoders import untrained
 from bootleg_training.probes.features import mean_patch_features
 from bootleg_training.probes.knn import knn_accuracy
-from bootleg_training.vit import Encoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bootleg_training.data.pack import Pack
     from bootleg_training.objective import Bootleg
     from bootleg_training.track.runlog import RunLog
+    from bootleg_training.vit import Encoder
 
 IMAGES = 512
 """Images whose spectrum is measured: RankMe is within 3 % of that of 5,400; nano ones take 2 s of a core."""
@@ -87,9 +88,7 @@ class Monitor:
 
     def _twin(self, model: Bootleg) -> Encoder:
         """The encoder that the run's seed gives, on the CPU."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._config.seed)
-            return Encoder(model.teacher.config).eval()
+        return untrained(model.teacher.config, self._config.seed)
 
     def _measure(self, step: int, teacher: Encoder, student: Encoder) -> Health:
         pack, spec = self._pack, self._spec

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from bootleg_bundle.errors import CheckpointError
-from bootleg_training.checkpoint import load_encoder
+from bootleg_training.checkpoint import STUDENT_NAME, load_encoder
 from bootleg_training.vit import Encoder
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootleg_training.checkpoint import CheckpointConfig
+    from bootleg_training.config import EncoderConfig
 
 Which = Literal["teacher", "student"]
-STUDENT_NAME = "student.safetensors"
 TWIN = "twin"
 
 
@@ -79,7 +79,12 @@ def load_which(path: Path, which: Which) -> tuple[Encoder, CheckpointConfig]:
 
 
 def untrained_twin(config: CheckpointConfig) -> Encoder:
-    """An encoder of the same shape, initialised by the run's seed; the caller's random state is kept."""
+    """An encoder of the checkpoint's shape, initialised by its run's seed."""
+    return untrained(config.encoder, config.run.seed)
+
+
+def untrained(shape: EncoderConfig, seed: int) -> Encoder:
+    """The encoder that a run begins with, on the CPU; the caller's random states are kept."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
-        return Encoder(config.encoder).eval()
+        torch.default_generator.manual_seed(seed)  # and no other device's, which would not be put back
+        return Encoder(shape).eval()

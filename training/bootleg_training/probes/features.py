@@ -71,14 +71,13 @@ def stream_features(
         By kind ``[B, *row]`` on the CPU.
     """
     device = next(encoder.parameters()).device
-    mean, std = torch.tensor(spec.mean, device=device), torch.tensor(spec.std, device=device)
     batch = max(1, TOKENS // encoder.config.patches)
     first = _first_block(kinds, encoder.config.depth)
     taps = tuple(range(first, encoder.config.depth))
     for start in range(0, len(images), batch):
-        pixels_BHWC = torch.from_numpy(pixels_of(spec, images[start : start + batch])).to(device)
+        x_BHWC = network_input(spec, images[start : start + batch], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            encoded = encoder((pixels_BHWC.float() / 255 - mean) / std, taps=taps)
+            encoded = encoder(x_BHWC, taps=taps)
             means_BLD = [encoder.norm(tap).float().mean(dim=1) for tap in encoded.taps]
         means_BLD.append(encoded.patches.float().mean(dim=1))
         yield {kind: _pick(kind, encoded, means_BLD) for kind in kinds}
@@ -89,6 +88,13 @@ def pixels_of(spec: PreprocessSpec, batch: NDArray[np.uint8]) -> NDArray[np.uint
     if spec.crop_ratio == 1.0 and batch.shape[1:3] == (spec.height, spec.width):
         return np.array(batch)
     return np.stack([apply(spec, image) for image in batch])
+
+
+def network_input(spec: PreprocessSpec, batch: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """What an encoder takes for a batch ``[B, h, w, 3]``: preprocessed and normalised, float32 ``[B, H, W, 3]``."""
+    pixels_BHWC = torch.from_numpy(pixels_of(spec, batch)).to(device)
+    mean, std = torch.tensor(spec.mean, device=device), torch.tensor(spec.std, device=device)
+    return (pixels_BHWC.float() / 255 - mean) / std
 
 
 def mean_patch_features(

@@ -26,7 +26,7 @@ from bootleg_training.checkpoint import load_encoder
 from bootleg_training.config import RunConfig
 from bootleg_training.data.order import sample_indices
 from bootleg_training.objective import TARGET_EPS
-from bootleg_training.probes.features import pixels_of
+from bootleg_training.probes.features import network_input, pixels_of
 from bootleg_training.vit import Encoder
 
 if TYPE_CHECKING:
@@ -59,14 +59,13 @@ def pictures(run: RunFolder, pack: Pack) -> dict[str, list[Picture]]:
     size = encoder.config.image_size
     count = min(IMAGES, len(pack.images))
     index = np.sort(sample_indices(len(pack.images), SEED, 0, count))
-    seen = pixels_of(PreprocessSpec(height=size, width=size), pack.images[index])
+    spec = PreprocessSpec(height=size, width=size)
+    seen = pixels_of(spec, pack.images[index])
     rows = {"image": [Picture(data_uri(image), f"image {place + 1}") for place, image in enumerate(seen)]}
     layers = run.layers or (encoder.config.depth,)
     layers = tuple(sorted({layers[0], layers[-1]}))
-    spec = PreprocessSpec(height=size, width=size)
     with torch.no_grad():
-        x_BHWC = (torch.from_numpy(seen).float() / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
-        taps = encoder(x_BHWC, taps=layers).taps
+        taps = encoder(network_input(spec, seen, torch.device("cpu")), taps=layers).taps
     for layer, z_BND in zip(layers, taps, strict=True):
         shown = components(F.layer_norm(z_BND, z_BND.shape[2:], eps=TARGET_EPS))
         rows[f"layer {layer}"] = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bootleg_bundle.errors import CheckpointError, DataError
+from bootleg_training.compose import flat
 from bootleg_training.data.pack import open_pack
 from bootleg_training.health.verdict import RULES
 from bootleg_training.track.curves import learning, machinery
@@ -63,8 +64,8 @@ def render(run: RunFolder, pack: Pack | None, without: str = "") -> str:
             _curves("Schedule and machine", "grid small", machinery(run)),
             _pictures(run, pack, without),
             _probes(run),
-            _table("Settings", "Resolved: nothing is left to derive.", _flat(run.config)),
-            _table("Provenance", "What it was made with.", _flat(_provenance(run))),
+            _table("Settings", "Resolved: nothing is left to derive.", _cells(run.config)),
+            _table("Provenance", "What it was made with.", _cells(_provenance(run))),
             _rules(),
         ]
     )
@@ -207,14 +208,12 @@ def _provenance(run: RunFolder) -> dict[str, Any]:
     return run.checkpoint.get("provenance") or run.began
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = ", ".join(map(_word, value)) if isinstance(value, list) else _word(value)
-    return flat
+def _cells(settings: dict[str, Any]) -> dict[str, str]:
+    """Settings by dotted name, in words."""
+    return {
+        name: ", ".join(map(_word, value)) if isinstance(value, list) else _word(value)
+        for name, value in flat(settings).items()
+    }
 
 
 def _word(value: Any) -> str:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bootleg_bundle.errors import ConfigError
+from bootleg_training.compose import flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +148,7 @@ class _Mlflow:
                 else self._client.create_experiment("bootleg", artifact_location=artifacts)
             )
             run = self._client.create_run(place, run_name=config.name)
-            for key, value in _flat(config.model_dump(mode="json")).items():
+            for key, value in flat(config.model_dump(mode="json")).items():
                 self._client.log_param(run.info.run_id, key, value)
             kept.write_text(run.info.run_id, encoding="utf-8")
         self._run_id = kept.read_text(encoding="utf-8")
@@ -170,10 +171,3 @@ def _identity(kept: Path) -> str:
     if not kept.is_file():
         kept.write_text(secrets.token_hex(8), encoding="utf-8")
     return kept.read_text(encoding="utf-8")
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

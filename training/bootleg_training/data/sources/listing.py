@@ -10,8 +10,9 @@ import csv
 from typing import TYPE_CHECKING
 
 from bootleg_bundle.errors import DataError
-from bootleg_training.data.sources.base import Source, check_size, natural_order
+from bootleg_training.data.sources.base import natural_order
 from bootleg_training.data.sources.extras import optional
+from bootleg_training.data.sources.folder import FolderSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,46 +23,29 @@ PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "image_path")
 LABEL_COLUMNS = ("label", "class", "class_name")
 
 
-class ListSource(Source):
-    """The images of a list, in its order.
+class ListSource(FolderSource):
+    """The images of a list, in its order: files below its folder, named and labelled by it.
 
     Raises:
         DataError: the list cannot be read, has no path column, a row without a path, or a path twice.
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = path.stem
-        self._folder = path.parent
         try:
             rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
         except (csv.Error, UnicodeError) as error:
             raise DataError(f"{path} is no UTF-8 list of columns") from error
-        self._files = [file for file, _ in rows]
+        super().__init__(path.parent, [file for file, _ in rows])
+        self.name = path.stem
         self._labels = [label for _, label in rows]
         if not rows:
             raise DataError(f"{path} lists no images")
         _check_files(path, self._files)
         self.classes = natural_order(label for label in self._labels if label is not None) or None
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def file(self, number: int) -> str:
-        """The path as it stands in the list."""
-        return self._files[number]
-
     def label(self, number: int) -> str | None:
         """The label as it stands in the list; None where it is empty."""
         return self._labels[number]
-
-    def size(self, number: int) -> int:
-        """Encoded size in bytes."""
-        return (self._folder / self._files[number]).stat().st_size
-
-    def read(self, number: int) -> bytes:
-        """The file's content."""
-        check_size(self.size(number))
-        return (self._folder / self._files[number]).read_bytes()
 
 
 def _read_text(path: Path) -> list[tuple[str, str | None]]:
@@ -102,7 +86,7 @@ def _columns(path: Path, columns: Sequence[str]) -> tuple[int, int | None]:
     return at, next((place[name] for name in LABEL_COLUMNS if name in place), None)
 
 
-def _check_files(path: Path, files: list[str]) -> None:
+def _check_files(path: Path, files: Sequence[str]) -> None:
     seen: dict[str, int] = {}
     for row, file in enumerate(files, start=1):
         if not file:
