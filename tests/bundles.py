@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bootleg_bundle.bundle import Bundle, write_bundle
 from bootleg_bundle.manifest import (
     GOLDEN_NAME,
+    GOLDEN_OUTPUTS,
     Architecture,
-    Bundle,
     Graph,
     Outputs,
     Parity,
     embedding_space_id,
-    write_bundle,
 )
 from bootleg_bundle.preprocess import PreprocessSpec
 from tests.provenance import made_up
@@ -36,7 +36,8 @@ def write_tiny_bundle(path: Path, *, name: str = "tiny") -> Bundle:
     path.mkdir(parents=True)
     onnx.save(_graph(), path / GRAPH_NAME)
     pixels = np.random.default_rng(0).integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8)
-    np.savez(path / GOLDEN_NAME, allow_pickle=False, pixels=pixels, **reference(pixels))
+    expected = {key: array for key, array in reference(pixels).items() if key in GOLDEN_OUTPUTS}
+    np.savez(path / GOLDEN_NAME, allow_pickle=False, pixels=pixels, **expected)
     return write_bundle(path, manifest_fields(name=name), [GRAPH_NAME, GOLDEN_NAME])
 
 
@@ -60,7 +61,15 @@ def manifest_fields(**changes: Any) -> dict[str, Any]:
         "outputs": Outputs(dim=DIM, grid=(GRID, GRID), layers=(1, 2)),
         "graphs": {"fp32": Graph(file=GRAPH_NAME, opset=OPSET)},
         "parity": (
-            Parity(precision="fp32", output="embedding", images=2, relative_frobenius=0.0, cosine_min=1.0, max_abs=0.0),
+            Parity(
+                precision="fp32",
+                output="embedding",
+                images=2,
+                relative_frobenius=0.0,
+                cosine_min=1.0,
+                cosine_p1=1.0,
+                max_abs=0.0,
+            ),
         ),
         "provenance": made_up(),
         **changes,
@@ -77,6 +86,7 @@ def reference(pixels: np.ndarray) -> dict[str, np.ndarray]:
         "embedding": embedding,
         "patch_tokens": tokens,
         "layers": np.stack([embedding, embedding / 2], axis=1),
+        "layer_tokens": np.stack([tokens, tokens / 2], axis=1),
     }
 
 
@@ -102,6 +112,10 @@ def _graph() -> onnx.ModelProto:
         helper.make_node("Unsqueeze", ["embedding", "one"], ["first"]),
         helper.make_node("Unsqueeze", ["half", "one"], ["second"]),
         helper.make_node("Concat", ["first", "second"], ["layers"], axis=1),
+        helper.make_node("Div", ["patch_tokens", "two"], ["half_tokens"]),
+        helper.make_node("Unsqueeze", ["patch_tokens", "one"], ["first_tokens"]),
+        helper.make_node("Unsqueeze", ["half_tokens", "one"], ["second_tokens"]),
+        helper.make_node("Concat", ["first_tokens", "second_tokens"], ["layer_tokens"], axis=1),
     ]
     graph = helper.make_graph(
         nodes,
@@ -111,6 +125,7 @@ def _graph() -> onnx.ModelProto:
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIM]),
             helper.make_tensor_value_info("patch_tokens", TensorProto.FLOAT, ["batch", GRID, GRID, DIM]),
             helper.make_tensor_value_info("layers", TensorProto.FLOAT, ["batch", 2, DIM]),
+            helper.make_tensor_value_info("layer_tokens", TensorProto.FLOAT, ["batch", 2, GRID, GRID, DIM]),
         ],
         [numpy_helper.from_array(value, key) for key, value in constants.items()],
     )

@@ -1,7 +1,6 @@
-"""The bundle's manifest: its schema, its reader, its writer and the check of every file's hash.
+"""The schema of ``manifest.json``, what a bundle says about itself, and its parser.
 
-Export writes a bundle with :func:`write_bundle`; the service reads it with :func:`open_bundle`,
-which refuses anything it cannot prove whole. A bundle is a directory; nothing in it is executed.
+:mod:`bootleg_bundle.bundle` reads and writes whole bundles with it. ``docs/bundle-format.md`` says the same in words.
 """
 
 from __future__ import annotations
@@ -9,27 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bootleg_bundle.errors import BundleFileError, FormatVersionError, ManifestError, first_fault
+from bootleg_bundle.errors import FormatVersionError, ManifestError, first_fault
 from bootleg_bundle.preprocess import PreprocessSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
 
 GRAPH_INPUT: Final = "pixels"
-GRAPH_OUTPUTS: Final = ("embedding", "patch_tokens", "layers")
+GRAPH_OUTPUTS: Final = ("embedding", "patch_tokens", "layers", "layer_tokens")
+HEAD_OUTPUT: Final = "logits"
+
+GOLDEN_OUTPUTS: Final = ("embedding", "patch_tokens", "layers")
+"""What ``golden.npz`` holds of the encoder; `layer_tokens` is several times all of it and is pooled into `layers`."""
 
 GOLDEN_TOLERANCE: Final = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2, "int8": 1e-1}
 """By precision: the largest relative error (Frobenius) of a golden output on any machine."""
@@ -52,7 +47,9 @@ def _model_name(name: str) -> str:
 
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
 Count = Annotated[int, Field(gt=0)]
+Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class _Strict(BaseModel):
@@ -84,7 +81,10 @@ class Outputs(_Strict):
 
     dim: Count = Field(description="D: `embedding` is [batch, D], the mean patch token after the final norm")
     grid: tuple[Count, Count] = Field(description="(gh, gw): `patch_tokens` is [batch, gh, gw, D]")
-    layers: tuple[Count, ...] = Field(description="1-based blocks of `layers`, [batch, q, D], mean patch token of each")
+    layers: tuple[Count, ...] = Field(
+        description="1-based blocks of `layers`, [batch, q, D], mean patch token of each, "
+        "and of `layer_tokens`, [batch, q, gh, gw, D]"
+    )
 
     @property
     def row_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -93,14 +93,53 @@ class Outputs(_Strict):
             "embedding": (self.dim,),
             "patch_tokens": (*self.grid, self.dim),
             "layers": (len(self.layers), self.dim),
+            "layer_tokens": (len(self.layers), *self.grid, self.dim),
         }
 
 
+class Calibration(_Strict):
+    """The images by which an integer graph's ranges were set."""
+
+    dataset: str
+    images: Count
+    fingerprint: str = Field(description="of the data set's content")
+
+
 class Graph(_Strict):
-    """One encoder graph."""
+    """One ONNX graph."""
 
     file: RelativePath
     opset: Count
+    external_data: tuple[RelativePath, ...] = Field((), description="files beside it that hold its weights")
+    calibration: Calibration | None = None
+    batch_invariance: float | None = Field(
+        None, ge=0, description="largest relative Frobenius difference of an image alone and in a batch; None: not run"
+    )
+
+
+class PixelClass(_Strict):
+    """What one channel of a segmentation head's logits stands for."""
+
+    name: str = Field(min_length=1, max_length=100)
+    color: tuple[Channel, Channel, Channel] = Field(description="RGB, 0 to 255, for pictures of masks")
+
+
+class Head(_Strict):
+    """A graph fed by an output of the encoder, so that embedding and mask come from one forward pass.
+
+    Its input has the encoder output's name and shape; its output is ``logits`` ``[batch, C, h, w]``, float32.
+    """
+
+    kind: Literal["segmentation"] = "segmentation"
+    input: Literal["patch_tokens", "layer_tokens"]
+    graph: Graph
+    classes: tuple[PixelClass, ...] = Field(min_length=2, description="C, in the order of the channels")
+    grid: tuple[Count, Count] = Field(description="(h, w) of the logits; interpolate bilinearly to pixels, then argmax")
+
+    @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """Shape of one image's logits."""
+        return (len(self.classes), *self.grid)
 
 
 class Parity(_Strict):
@@ -110,8 +149,25 @@ class Parity(_Strict):
     output: str
     images: Count
     relative_frobenius: float = Field(ge=0)
-    cosine_min: float
+    cosine_min: float = Field(description="smallest cosine of a vector with its reference")
+    cosine_p1: float = Field(description="its first percentile")
     max_abs: float = Field(ge=0)
+
+
+class Task(_Strict):
+    """What a lower precision costs on a task: the same probe on features of ``precision`` and of fp32."""
+
+    precision: str
+    task: str = Field(description="knn, linear, miou, ...")
+    dataset: str
+    value: float
+    fp32: float
+    detail: str = ""
+
+    @property
+    def drop(self) -> float:
+        """Points lost, of 100; negative when the lower precision is ahead."""
+        return 100 * (self.fp32 - self.value)
 
 
 class Probe(_Strict):
@@ -144,16 +200,18 @@ class Manifest(_Strict):
     """``manifest.json``: everything a reader needs, and the hash of every other file."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    name: Annotated[str, AfterValidator(_model_name)]
+    name: ModelName
     embedding_space: str = Field(
         pattern=r"^es1-[0-9a-f]{32}$", description="changes when, and only when, vectors stop being comparable"
     )
     architecture: Architecture
     preprocess: PreprocessSpec
     outputs: Outputs
-    graphs: dict[str, Graph] = Field(description="by precision; fp32 always")
+    graphs: dict[str, Graph] = Field(description="encoder graphs by precision; fp32 always")
+    heads: dict[ModelName, Head] = Field(default_factory=dict, description="by name")
     golden: RelativePath = GOLDEN_NAME
     parity: tuple[Parity, ...]
+    tasks: tuple[Task, ...] = ()
     probes: tuple[Probe, ...] = ()
     provenance: Provenance
     files: dict[RelativePath, FileEntry]
@@ -165,56 +223,22 @@ class Manifest(_Strict):
         unknown = sorted(set(self.graphs) - set(GOLDEN_TOLERANCE))
         if unknown:
             raise ValueError(f"graphs: unknown precision {unknown[0]!r}; known: {', '.join(GOLDEN_TOLERANCE)}")
-        for path in [self.golden, *(graph.file for graph in self.graphs.values())]:
+        graphs = [*self.graphs.values(), *(head.graph for head in self.heads.values())]
+        for path in [self.golden, *(path for graph in graphs for path in (graph.file, *graph.external_data))]:
             if path not in self.files:
                 raise ValueError(f"files: {path!r} is named by the manifest but has no entry")
         return self
 
+    @property
+    def golden_rows(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's row of each expected output in ``golden.npz``."""
+        encoder = {name: self.outputs.row_shapes[name] for name in GOLDEN_OUTPUTS}
+        return encoder | {golden_key(name): head.row_shape for name, head in self.heads.items()}
 
-class Bundle:
-    """A verified bundle on disk.
 
-    Attributes:
-        path: the directory.
-        manifest: its parsed manifest.
-        sha256: hash of ``manifest.json`` and, through it, of every file.
-    """
-
-    def __init__(self, path: Path, manifest: Manifest, sha256: str) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.sha256 = sha256
-
-    def file(self, name: str) -> Path:
-        """Return the path of a listed file."""
-        assert name in self.manifest.files, f"{name} is not listed in the manifest"
-        return self.path / name
-
-    def golden(self) -> dict[str, NDArray[Any]]:
-        """Read the golden input and outputs.
-
-        Returns:
-            ``pixels`` uint8 ``[n, H, W, 3]`` and each output, float32 ``[n, ...]``.
-
-        Raises:
-            BundleFileError: the file does not hold them.
-        """
-        spec, rows, name = self.manifest.preprocess, self.manifest.outputs.row_shapes, self.manifest.golden
-        try:
-            with np.load(self.file(name), allow_pickle=False) as file:
-                arrays = {key: file[key] for key in (GRAPH_INPUT, *GRAPH_OUTPUTS)}
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise BundleFileError(f"{name} does not hold the golden arrays") from error
-        for key, array in arrays.items():
-            row = (spec.height, spec.width, 3) if key == GRAPH_INPUT else rows[key]
-            dtype = np.uint8 if key == GRAPH_INPUT else np.float32
-            if array.shape[1:] != row or array.dtype != dtype or not 0 < len(array) == len(arrays[GRAPH_INPUT]):
-                raise BundleFileError(f"{name}: {key} is {array.dtype} {array.shape}, not what the manifest says")
-        return arrays
-
-    def graph(self, precision: str) -> Path:
-        """Return the path of the encoder graph of ``precision``."""
-        return self.file(self.manifest.graphs[precision].file)
+def golden_key(head: str) -> str:
+    """Return the name of a head's expected logits in ``golden.npz``."""
+    return f"{HEAD_OUTPUT}.{head}"
 
 
 def check_model_name(name: str) -> None:
@@ -227,11 +251,6 @@ def check_model_name(name: str) -> None:
         _model_name(name)
     except ValueError as error:
         raise ManifestError(f"name: {error}") from None
-
-
-def default_bundle_path() -> Path:
-    """Return the directory of the bundle that ships with the package."""
-    return Path(__file__).with_name("default")
 
 
 def embedding_space_id(weights_sha256: str, preprocess: PreprocessSpec, pooling: str) -> str:
@@ -247,50 +266,6 @@ def embedding_space_id(weights_sha256: str, preprocess: PreprocessSpec, pooling:
     """
     digest = hashlib.sha256(f"embedding-space-1\n{weights_sha256}\n{preprocess.hash}\n{pooling}".encode())
     return f"es1-{digest.hexdigest()[:32]}"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_bundle(path: Path, fields: Mapping[str, Any], files: Iterable[str]) -> Bundle:
-    """Hash the files that lie in ``path`` and write the manifest beside them.
-
-    Args:
-        path: directory that holds every named file.
-        fields: all fields of :class:`Manifest` but ``files``.
-        files: their names relative to ``path``.
-
-    Returns:
-        The bundle, verified as a reader would.
-    """
-    entries = {
-        name: FileEntry(sha256=file_sha256(path / name), bytes=(path / name).stat().st_size) for name in sorted(files)
-    }
-    manifest = Manifest(**fields, files=entries)
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-    (path / MANIFEST_NAME).write_text(text, encoding="utf-8")
-    return open_bundle(path)
-
-
-def open_bundle(path: Path) -> Bundle:
-    """Read a bundle and verify every file it names.
-
-    Raises:
-        ManifestError: no directory, no manifest, or a manifest that does not fit the schema.
-        FormatVersionError: written for a newer reader.
-        BundleFileError: a file is missing, is a link, lies outside, or has another size or hash.
-    """
-    manifest_path = path / MANIFEST_NAME
-    if not path.is_dir() or manifest_path.is_symlink() or not manifest_path.is_file():
-        raise ManifestError(f"{path} is no bundle: it has no {MANIFEST_NAME}")
-    raw = manifest_path.read_bytes()
-    manifest = parse_manifest(raw)
-    for name, entry in manifest.files.items():
-        _verify_file(path, name, entry)
-    return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -314,17 +289,3 @@ def parse_manifest(raw: bytes) -> Manifest:
     except ValidationError as error:
         field, reason = first_fault(error)
         raise ManifestError(f"{MANIFEST_NAME}: {field or 'manifest'}: {reason}") from error
-
-
-def _verify_file(path: Path, name: str, entry: FileEntry) -> None:
-    target = path / name
-    steps = [path.joinpath(*PurePosixPath(name).parts[: i + 1]) for i in range(len(PurePosixPath(name).parts))]
-    if any(step.is_symlink() for step in steps):
-        raise BundleFileError(f"{name} is a link; a bundle holds plain files only")
-    if not target.is_file():
-        raise BundleFileError(f"{name} is missing from the bundle")
-    size = target.stat().st_size
-    if size != entry.bytes:
-        raise BundleFileError(f"{name} has {size:,} bytes; the manifest says {entry.bytes:,}")
-    if file_sha256(target) != entry.sha256:
-        raise BundleFileError(f"{name} does not have the SHA-256 that the manifest states: it was changed or damaged")

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bootleg_bundle.bundle import Bundle, write_bundle
 from bootleg_bundle.errors import BundleError, ParityError
 from bootleg_bundle.manifest import (
     GOLDEN_NAME,
+    GOLDEN_OUTPUTS,
     GRAPH_INPUT,
     GRAPH_OUTPUTS,
     Architecture,
-    Bundle,
     Graph,
     Outputs,
     check_model_name,
     embedding_space_id,
-    write_bundle,
 )
 from bootleg_export.card import model_card
 from bootleg_export.graph import POOLING, ServingGraph
@@ -94,7 +94,8 @@ def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -
                 f"{row.cosine_min:.7f}; allowed {GATES['fp32'].relative_frobenius:.0e} and {GATES['fp32'].cosine_min}"
             )
     golden = natural_noise(GOLDEN_IMAGES, spec.height, spec.width, seed=1)
-    arrays: dict[str, Any] = {GRAPH_INPUT: golden, **reference_outputs(graph, golden)}
+    expected = reference_outputs(graph, golden)
+    arrays: dict[str, Any] = {GRAPH_INPUT: golden, **{key: expected[key] for key in GOLDEN_OUTPUTS}}
     np.savez(folder / GOLDEN_NAME, **arrays)
 
     weights = weights_sha256(dict(encoder.named_parameters()))

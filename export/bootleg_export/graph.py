@@ -30,15 +30,22 @@ class ServingGraph(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean))
         self.register_buffer("std", torch.tensor(spec.std))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode uint8 ``[B, H, W, 3]``.
 
         Returns:
-            ``embedding`` ``[B, D]``, ``patch_tokens`` ``[B, g, g, D]`` and ``layers`` ``[B, Q, D]``.
+            ``embedding`` ``[B, D]``, ``patch_tokens`` ``[B, g, g, D]``, ``layers`` ``[B, Q, D]`` and ``layer_tokens``
+            ``[B, Q, g, g, D]``.
         """
         # The cast comes first: TensorRT accepts no other operation on uint8.
         encoded = self.encoder((pixels.float() / 255 - self.mean) / self.std, taps=self.layers)
         tokens_BND: Tensor = encoded.patches
         grid = self.encoder.config.grid
-        layers_BQD = torch.stack([tap_BND.mean(dim=1) for tap_BND in encoded.taps], dim=1)
-        return tokens_BND.mean(dim=1), tokens_BND.reshape(-1, grid, grid, tokens_BND.shape[2]), layers_BQD
+        taps_BQND = torch.stack(encoded.taps, dim=1)
+        width = tokens_BND.shape[2]
+        return (
+            tokens_BND.mean(dim=1),
+            tokens_BND.reshape(-1, grid, grid, width),
+            taps_BQND.mean(dim=2),
+            taps_BQND.reshape(-1, len(self.layers), grid, grid, width),
+        )

@@ -64,6 +64,7 @@ def _measure_one(precision: str, name: str, reference: NDArray[np.float32], actu
         images=len(a),
         relative_frobenius=_finite(np.linalg.norm(difference) / np.linalg.norm(a), NOT_FINITE, ".3g"),
         cosine_min=_finite(cosine.min(), -1.0, ".9f"),
+        cosine_p1=_finite(np.quantile(cosine, 0.01), -1.0, ".9f"),
         max_abs=_finite(np.abs(difference).max(), NOT_FINITE, ".3g"),
     )
 

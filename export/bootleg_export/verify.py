@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bootleg_bundle.manifest import GRAPH_INPUT, GRAPH_OUTPUTS, Bundle, open_bundle
+from bootleg_bundle.bundle import Bundle, open_bundle
+from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GRAPH_INPUT
 from bootleg_export.parity import GATES, measure
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import run_graph
@@ -40,7 +41,7 @@ def verify_bundle(path: Path) -> list[Check]:
 
 def _golden(bundle: Bundle, precision: str) -> list[Check]:
     golden = bundle.golden()
-    pixels, expected = golden[GRAPH_INPUT], {name: golden[name] for name in GRAPH_OUTPUTS}
+    pixels, expected = golden[GRAPH_INPUT], {name: golden[name] for name in GOLDEN_OUTPUTS}
     gate = GATES[precision]
     rows = measure(precision, expected, run_graph(bundle.graph(precision), pixels, (len(pixels),)))
     return [

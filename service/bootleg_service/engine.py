@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from bootleg_bundle.cores import usable_cores
-from bootleg_bundle.manifest import GOLDEN_TOLERANCE, GRAPH_INPUT, GRAPH_OUTPUTS
+from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GOLDEN_TOLERANCE, GRAPH_INPUT, GRAPH_OUTPUTS
 from bootleg_service.errors import StartupError
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ class Engine:
             StartupError: it exceeds what the precision allows.
         """
         golden = self._bundle.golden()
-        actual = self.run(golden[GRAPH_INPUT], GRAPH_OUTPUTS)
+        actual = self.run(golden[GRAPH_INPUT], GOLDEN_OUTPUTS)
         errors = [
-            float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in GRAPH_OUTPUTS
+            float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in GOLDEN_OUTPUTS
         ]
         worst = float(np.max(errors))  # unlike max(), never hides a NaN
         allowed = GOLDEN_TOLERANCE[self.precision]

@@ -4,18 +4,15 @@ import shutil
 import numpy as np
 import pytest
 
+from bootleg_bundle.bundle import default_bundle_path, file_sha256, open_bundle, write_bundle
 from bootleg_bundle.errors import BundleFileError, FormatVersionError, ManifestError
 from bootleg_bundle.manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
     Manifest,
     Probe,
-    default_bundle_path,
     embedding_space_id,
-    file_sha256,
-    open_bundle,
     parse_manifest,
-    write_bundle,
 )
 from bootleg_bundle.preprocess import PreprocessSpec
 from tests import bundles
@@ -148,7 +145,7 @@ def test_an_unknown_field_is_refused_by_its_name(folder, where):
         open_bundle(folder)
 
 
-@pytest.mark.parametrize("name", sorted(set(Manifest.model_fields) - {"format_version", "golden", "probes"}))
+@pytest.mark.parametrize("name", sorted(set(Manifest.model_fields) - {"format_version", "golden", "heads", "probes", "tasks"}))
 def test_a_missing_field_is_refused_by_its_name(folder, name):
     edit(folder, lambda fields: fields.pop(name))
     with pytest.raises(ManifestError, match=name):

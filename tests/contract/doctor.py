@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bootleg_bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, file_sha256
+from bootleg_bundle.bundle import file_sha256
+from bootleg_bundle.manifest import GOLDEN_NAME, MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bootleg_bundle.bundle import open_bundle
 from bootleg_bundle.images import decode
-from bootleg_bundle.manifest import open_bundle
 from bootleg_bundle.preprocess import apply
 from bootleg_service.app import create_app
 from bootleg_service.settings import EngineSettings, Settings

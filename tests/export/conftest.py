@@ -5,7 +5,7 @@ import shutil
 import onnx
 import pytest
 
-from bootleg_bundle.manifest import open_bundle
+from bootleg_bundle.bundle import open_bundle
 from bootleg_export import build
 from bootleg_export.graph import ServingGraph
 from bootleg_training.checkpoint import load_encoder

@@ -1,8 +1,9 @@
 import onnx
 import pytest
 
+from bootleg_bundle.bundle import open_bundle
 from bootleg_bundle.errors import BundleError, CheckpointError, ManifestError, ParityError
-from bootleg_bundle.manifest import embedding_space_id, open_bundle
+from bootleg_bundle.manifest import embedding_space_id
 from bootleg_export.build import build_bundle
 from bootleg_export.graph import POOLING
 from bootleg_training.checkpoint import read_config, weights_sha256
@@ -60,6 +61,7 @@ def test_parity_is_recorded_for_every_output(bundle):
         ("fp32", "embedding"),
         ("fp32", "patch_tokens"),
         ("fp32", "layers"),
+        ("fp32", "layer_tokens"),
     }
     assert all(row.images == 64 for row in bundle.manifest.parity)
 

@@ -1,7 +1,7 @@
 import numpy as np
 from click.testing import CliRunner
 
-from bootleg_bundle.manifest import open_bundle
+from bootleg_bundle.bundle import open_bundle
 from bootleg_cli import main
 from tests.contract.doctor import change_golden
 

@@ -33,12 +33,13 @@ def test_the_input_is_named_pixels_and_takes_8_bit_channels_last_images_in_any_n
     assert image == [32, 32, 3]
 
 
-def test_the_outputs_are_embedding_patch_tokens_and_layers_in_float32_with_the_batch_of_the_input(written):
+def test_the_outputs_are_embedding_patch_tokens_and_layers_pooled_or_not_in_float32_with_the_batch_of_the_input(written):
     batch = dims(written.graph.input[0])[0]
     assert {value.name: dims(value) for value in written.graph.output} == {
         "embedding": [batch, 32],
         "patch_tokens": [batch, 8, 8, 32],
         "layers": [batch, 3, 32],
+        "layer_tokens": [batch, 3, 8, 8, 32],
     }
     assert {value.type.tensor_type.elem_type for value in written.graph.output} == {onnx.TensorProto.FLOAT}
 

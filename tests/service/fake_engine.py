@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bootleg_bundle.manifest import Bundle, FileEntry, Manifest, Parity
+from bootleg_bundle.bundle import Bundle
+from bootleg_bundle.manifest import FileEntry, Manifest, Parity
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_service.errors import StartupError
 from tests.provenance import made_up
@@ -43,7 +44,17 @@ def fake_bundle() -> Bundle:
         preprocess=PreprocessSpec(height=SIDE, width=SIDE),
         outputs={"dim": DIM, "grid": GRID, "layers": (1,)},
         graphs={"fp32": {"file": "encoder.onnx", "opset": 20}},
-        parity=(Parity(precision="fp32", output="embedding", images=1, relative_frobenius=0, cosine_min=1, max_abs=0),),
+        parity=(
+            Parity(
+                precision="fp32",
+                output="embedding",
+                images=1,
+                relative_frobenius=0,
+                cosine_min=1,
+                cosine_p1=1,
+                max_abs=0,
+            ),
+        ),
         provenance=made_up(),
         files={"encoder.onnx": entry, "golden.npz": entry},
     )
@@ -126,6 +137,7 @@ class FakeEngine:
             "embedding": np.stack([embedding_of(number) for number in numbers]),
             "patch_tokens": np.stack([patch_tokens_of(number) for number in numbers]),
             "layers": np.stack([embedding_of(number)[None] for number in numbers]),
+            "layer_tokens": np.stack([patch_tokens_of(number)[None] for number in numbers]),
         }
         for row, number in enumerate(numbers):
             if number in self.nan:

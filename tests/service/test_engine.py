@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bootleg_bundle.manifest import GRAPH_OUTPUTS, open_bundle
+from bootleg_bundle.bundle import open_bundle
+from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GRAPH_OUTPUTS
 from bootleg_service import engine as module
 from bootleg_service.engine import open_engine
 from bootleg_service.errors import StartupError
@@ -86,14 +87,14 @@ def test_the_golden_check_passes_on_a_good_bundle(bundle):
     assert open_engine(bundle, PLAIN).check_golden() <= 1e-4
 
 
-@pytest.mark.parametrize("output", GRAPH_OUTPUTS)
+@pytest.mark.parametrize("output", GOLDEN_OUTPUTS)
 def test_a_golden_answer_that_the_model_does_not_give_stops_the_start(doctored, output):
     change_golden(doctored, output, lambda array: array * 1.01)
     with pytest.raises(StartupError, match="golden check failed on cpu"):
         open_engine(open_bundle(doctored), PLAIN).check_golden()
 
 
-@pytest.mark.parametrize("output", GRAPH_OUTPUTS)
+@pytest.mark.parametrize("output", GOLDEN_OUTPUTS)
 def test_a_golden_answer_that_is_not_finite_stops_the_start(doctored, output):
     change_golden(doctored, output, lambda array: np.full_like(array, np.nan))
     with pytest.raises(StartupError, match="golden check failed"):

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.torch import load_file, save_file
 
+from bootleg_bundle.bundle import file_sha256
 from bootleg_bundle.errors import CheckpointError, first_fault
-from bootleg_bundle.manifest import FileEntry, Probe, Provenance, file_sha256
+from bootleg_bundle.manifest import FileEntry, Probe, Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.config import EncoderConfig, RunConfig
 from bootleg_training.vit import Encoder

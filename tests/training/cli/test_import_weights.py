@@ -6,8 +6,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from bootleg_bundle.bundle import file_sha256
 from bootleg_bundle.errors import CheckpointError
-from bootleg_bundle.manifest import file_sha256
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.checkpoint import load_encoder, read_config, weights_sha256
 from bootleg_training.cli.import_weights import import_weights

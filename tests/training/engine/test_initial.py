@@ -2,8 +2,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bootleg_bundle.bundle import file_sha256
 from bootleg_bundle.errors import CheckpointError
-from bootleg_bundle.manifest import FileEntry, file_sha256
+from bootleg_bundle.manifest import FileEntry
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint
 from bootleg_training.checkpoint import CONFIG_NAME, read_config

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from bootleg_bundle.bundle import file_sha256
 from bootleg_bundle.errors import CheckpointError, first_fault
-from bootleg_bundle.manifest import Provenance, file_sha256
+from bootleg_bundle.manifest import Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import provenance
 from bootleg_training.checkpoint import weights_sha256, write_checkpoint
