@@ -8,10 +8,10 @@ import pytest
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.images import decode
 from bootleg_bundle.preprocess import PreprocessSpec, apply
+from bootleg_bundle.sources import open_source
 from bootleg_training.data.decode import DecodedImages, open_data
 from bootleg_training.data.order import sample_indices
 from bootleg_training.data.prepare import write_pack
-from bootleg_training.data.sources import open_source
 from tests import images
 from tests.training.data.files import pictures, silent, write
 

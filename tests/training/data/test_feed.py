@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootleg_bundle.errors import ConfigError, DataError
+from bootleg_bundle.sources import open_source
 from bootleg_training.data import feed as module
 from bootleg_training.data.decode import DecodedImages, open_data
 from bootleg_training.data.feed import choose_mode, feed
@@ -16,7 +17,6 @@ from bootleg_training.data.images import LazyImages
 from bootleg_training.data.order import sample_indices
 from bootleg_training.data.pack import open_pack
 from bootleg_training.data.prepare import Options, write_pack
-from bootleg_training.data.sources import open_source
 from tests.training.data.files import pictures, silent, write
 from tests.training.tiny import tiny_pack
 

@@ -5,9 +5,9 @@ import pytest
 
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.preprocess import PreprocessSpec
+from bootleg_bundle.sources import open_source
 from bootleg_training.data.pack import open_pack, read_index
 from bootleg_training.data.prepare import Options, write_pack
-from bootleg_training.data.sources import open_source
 from tests.training.data.files import pictures, silent, write
 
 OLD_FIELDS = {

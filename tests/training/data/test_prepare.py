@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.images import decode
 from bootleg_bundle.preprocess import PreprocessSpec, apply
+from bootleg_bundle.sources import open_source
 from bootleg_training.data.pack import open_pack, read_index
 from bootleg_training.data.prepare import Options, write_pack
-from bootleg_training.data.sources import open_source
 from bootleg_training.data.statistics import histogram
 from tests import images
 from tests.training.data.files import pictures, silent, write, write_tar

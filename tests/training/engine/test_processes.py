@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bootleg_bundle.sources import open_source
 from bootleg_training.data.prepare import write_pack
-from bootleg_training.data.sources import open_source
 from bootleg_training.engine.progress import Progress
 from bootleg_training.engine.state import load_state
 from bootleg_training.engine.trainer import Trainer

@@ -37,8 +37,8 @@ def prepare(source: str, out: Path, size: int, name: str | None, *, drop_duplica
     a quoted pattern such as 'shards/{000..127}.tar'); a .csv, .tsv, .txt or .parquet list with a column of paths; a
     Hugging Face data set saved to disk, or hf:NAME:SPLIT.
     """
+    from bootleg_bundle.sources import open_source
     from bootleg_training.data.prepare import Options, refuse_existing, write_pack
-    from bootleg_training.data.sources import open_source
     from bootleg_training.progress import track
 
     refuse_existing(out)

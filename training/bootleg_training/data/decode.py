@@ -19,16 +19,16 @@ from bootleg_bundle.cores import usable_cores
 from bootleg_bundle.errors import DataError, ImageError
 from bootleg_bundle.images import decode
 from bootleg_bundle.preprocess import PreprocessSpec, apply
+from bootleg_bundle.sources import open_source
+from bootleg_bundle.sources.base import LIMITS, listing_fingerprint, numbered_labels
 from bootleg_training.data.images import LazyImages
 from bootleg_training.data.order import sample_indices
 from bootleg_training.data.pack import INDEX_NAME, Pack, open_pack
-from bootleg_training.data.sources import open_source
-from bootleg_training.data.sources.base import LIMITS, listing_fingerprint, numbered_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bootleg_training.data.sources import Source
+    from bootleg_bundle.sources import Source
 
 MAX_CORRUPT = 0.05
 """Share of the images seen that may be corrupt."""
@@ -59,7 +59,7 @@ def open_data(spec: str | Path, side: int) -> Pack:
     as much as packing it. A pack's is that of its content, so the two never agree.
 
     Args:
-        spec: a pack, or what :func:`~bootleg_training.data.sources.open_source` takes.
+        spec: a pack, or what :func:`~bootleg_bundle.sources.open_source` takes.
         side: pixels, for a source; a pack has its own.
 
     Raises:

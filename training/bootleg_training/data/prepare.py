@@ -19,12 +19,12 @@ import numpy as np
 from bootleg_bundle.cores import usable_cores
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.preprocess import PreprocessSpec
+from bootleg_bundle.sources.base import numbered_labels
 from bootleg_training.data.ahead import ahead
 from bootleg_training.data.decode import MAX_CORRUPT, load
 from bootleg_training.data.pack import FORMAT_VERSION, INDEX_NAME, PackIndex
 from bootleg_training.data.recommend import recommend
 from bootleg_training.data.shards import SHARD_BYTES, ShardWriter, rows_per_shard
-from bootleg_training.data.sources.base import numbered_labels
 from bootleg_training.data.statistics import histogram, mean_and_std
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bootleg_training.data.sources import Source
+    from bootleg_bundle.sources import Source
 
     Progress = Callable[[Iterable[int], int], Iterable[int]]
 
@@ -79,7 +79,7 @@ def write_pack(
     """Verify, resize and pack every image of a source.
 
     Args:
-        source: of :func:`~bootleg_training.data.sources.open_source`.
+        source: of :func:`~bootleg_bundle.sources.open_source`.
         out: the pack to create; must not exist.
         side: pixels; the centre square is resized to it.
         name: for reports; the source's when None.

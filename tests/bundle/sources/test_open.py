@@ -1,7 +1,7 @@
 import pytest
 
 from bootleg_bundle.errors import DataError
-from bootleg_training.data.sources import open_source
+from bootleg_bundle.sources import open_source
 from tests.training.data.files import pictures, write, write_tar
 
 ONE = pictures(1)

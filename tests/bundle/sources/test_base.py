@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootleg_bundle.errors import ImageLimitError
-from bootleg_training.data.sources.base import (
+from bootleg_bundle.sources.base import (
     LIMITS,
     Sample,
     Source,

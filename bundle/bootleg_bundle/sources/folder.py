@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bootleg_training.data.sources.base import SUFFIXES, Source, check_size
+from bootleg_bundle.sources.base import SUFFIXES, Source, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

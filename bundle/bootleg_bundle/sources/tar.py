@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bootleg_bundle.errors import DataError
-from bootleg_training.data.sources.base import SUFFIXES, Source, check_size, natural_order
+from bootleg_bundle.sources.base import SUFFIXES, Source, check_size, natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootleg_bundle.errors import DataError, ImageLimitError
-from bootleg_training.data.sources import open_source
-from bootleg_training.data.sources.base import LIMITS
+from bootleg_bundle.sources import open_source
+from bootleg_bundle.sources.base import LIMITS
 from tests.training.data.files import write, write_tar
 
 BYTES = st.binary(max_size=1500)  # tar pads to 512
@@ -176,7 +176,7 @@ def test_a_label_of_enormous_size_is_refused(tmp_path):
 
 def test_an_image_over_the_limit_is_not_read(tmp_path, monkeypatch):
     source = open_source(write_tar(tmp_path / "a.tar", {"1.jpg": b"1234", "2.jpg": b"123"}))
-    monkeypatch.setattr("bootleg_training.data.sources.base.LIMITS", LIMITS.model_copy(update={"max_bytes": 3}))
+    monkeypatch.setattr("bootleg_bundle.sources.base.LIMITS", LIMITS.model_copy(update={"max_bytes": 3}))
     with pytest.raises(ImageLimitError, match="4 bytes; the limit is 3"):
         source.read(0)
     assert source.read(1) == b"123"

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from bootleg_bundle.errors import ImageLimitError
-from bootleg_training.data.sources import open_source
-from bootleg_training.data.sources.base import LIMITS
-from bootleg_training.data.sources.folder import find_images
+from bootleg_bundle.sources import open_source
+from bootleg_bundle.sources.base import LIMITS
+from bootleg_bundle.sources.folder import find_images
 from tests.training.data.files import write
 
 FILES = {"b/1.png": b"1", "a-b/2.JPG": b"22", "a/x/3.webp": b"333", "a/4.jpeg": b"4444", "top.png": b"5"}
@@ -44,7 +44,7 @@ def test_links_to_files_are_followed_and_links_to_directories_are_not(tmp_path):
 
 def test_a_file_over_the_limit_is_not_read(tmp_path, monkeypatch):
     source = open_source(write(tmp_path / "data", FILES))
-    monkeypatch.setattr("bootleg_training.data.sources.base.LIMITS", LIMITS.model_copy(update={"max_bytes": 3}))
+    monkeypatch.setattr("bootleg_bundle.sources.base.LIMITS", LIMITS.model_copy(update={"max_bytes": 3}))
     with pytest.raises(ImageLimitError, match="4 bytes; the limit is 3"):
         source.read(0)
 

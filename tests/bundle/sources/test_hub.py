@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bootleg_bundle.errors import DataError, EmptyImageError
-from bootleg_training.data.sources import open_source
-from bootleg_training.data.sources.hub import HubSource
+from bootleg_bundle.sources import open_source
+from bootleg_bundle.sources.hub import HubSource
 from tests import images
 
 JPEGS = [images.jpeg(images.scene(seed=seed)) for seed in range(5)]

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from bootleg_bundle.errors import DataError
-from bootleg_training.data.sources import open_source
+from bootleg_bundle.sources import open_source
 from tests.training.data.files import write
 
 FILES = {"img/1.png": b"1", "img/deep/2.jpg": b"22", "img/3": b"333"}

@@ -10,9 +10,9 @@ import csv
 from typing import TYPE_CHECKING
 
 from bootleg_bundle.errors import DataError
-from bootleg_training.data.sources.base import natural_order
-from bootleg_training.data.sources.extras import optional
-from bootleg_training.data.sources.folder import FolderSource
+from bootleg_bundle.sources.base import natural_order
+from bootleg_bundle.sources.extras import optional
+from bootleg_bundle.sources.folder import FolderSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

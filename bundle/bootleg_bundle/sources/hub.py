@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bootleg_bundle.errors import DataError, EmptyImageError
-from bootleg_training.data.sources.base import Source, check_size, natural_order
-from bootleg_training.data.sources.extras import optional
+from bootleg_bundle.sources.base import Source, check_size, natural_order
+from bootleg_bundle.sources.extras import optional
 
 PREFIX = "hf:"
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from bootleg_bundle.errors import DataError
-from bootleg_training.data.sources import hub
-from bootleg_training.data.sources.base import SUFFIXES, Sample, Source
-from bootleg_training.data.sources.folder import FolderSource, find_images
-from bootleg_training.data.sources.listing import LIST_SUFFIXES, ListSource
-from bootleg_training.data.sources.tar import TarSource
+from bootleg_bundle.sources import hub
+from bootleg_bundle.sources.base import SUFFIXES, Sample, Source
+from bootleg_bundle.sources.folder import FolderSource, find_images
+from bootleg_bundle.sources.listing import LIST_SUFFIXES, ListSource
+from bootleg_bundle.sources.tar import TarSource
 
 __all__ = ["Sample", "Source", "open_source"]
 
