@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.result import write_result
 from bootleg_bundle.errors import DataError
@@ -29,19 +29,26 @@ from bootleg_training.device import choose_device
 from bootleg_training.probes.cache import open_cache
 from bootleg_training.probes.classify import NEEDS, POOLED, Labelled, score, score_pooled
 from bootleg_training.probes.encoders import TWIN, load_which, untrained_twin
-from bootleg_training.probes.features import pixels_of
+from bootleg_training.probes.features import network_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bootleg_training.checkpoint import CheckpointConfig
-    from bootleg_training.config import RunConfig
+    from bootleg_training.config import RunConfig, TargetConfig
     from bootleg_training.probes.classify import Kind
     from bootleg_training.vit import Encoder
 
 PROBES = "probes.json"
 PRECISION = "bf16"
 FILES = {"teacher": ENCODER_NAME, "student": STUDENT_NAME}
+NORMALISED = {"layer": "", "instance": ", per-channel targets", "none": ", plain targets"}
+"""What a method's name ends in; per token is the default."""
+CHUNK = 4096
+PIXEL_SIDE = 8
+"""Raw pixels are averaged to this side at most: 192 inputs, as many as a small encoder's features, where 32 px have
+3,072. On 10,000 images of CIFAR-10 that loses nothing: k-NN 40.4 % at 8 px, 39.9 at 16, 39.2 at 32; linear 39.6 % at 8
+px, 39.1 at 16."""
 
 
 def main() -> None:
@@ -130,8 +137,13 @@ def describe(config: CheckpointConfig, bench: Bench) -> dict[str, Any]:
 
 
 def method_of(run: RunConfig) -> str:
-    """A run's method by its targets; ``layers a,b`` for a choice of layers that is no method's own."""
-    target, depth = run.resolved().target, run.encoder.depth
+    """A run's method by its targets and, unless it is per token, their normalisation."""
+    target = run.resolved().target
+    return _targets(target, run.encoder.depth) + NORMALISED[target.normalise]
+
+
+def _targets(target: TargetConfig, depth: int) -> str:
+    """``layers a,b`` for a choice of layers that is no method's own."""
     assert target.layers is not None
     if target.source != "layers":
         return {"pixels": "pixels", "average": "data2vec-like"}[target.source]
@@ -171,7 +183,8 @@ def probed(
 def pixel_rows(file: Path, bench: Bench, kinds: Sequence[Any]) -> list[dict[str, Any]]:
     """k-NN and linear accuracy of the pixels themselves: what any encoder has to beat."""
     known = _read(file)
-    keys = {kind: _key(kind, "pixels", bench) for kind in kinds}
+    method = "raw pixels" + (f" averaged to {PIXEL_SIDE} px" if bench.train.side > PIXEL_SIDE else "")
+    keys = {kind: _key(kind, f"pixels-{PIXEL_SIDE}", bench) for kind in kinds}
     missing = [kind for kind in kinds if keys[kind] not in known]
     if missing:
         x, x_test = (pixels(pack).to(bench.device) for pack in (bench.train, bench.test))
@@ -179,17 +192,19 @@ def pixel_rows(file: Path, bench: Bench, kinds: Sequence[Any]) -> list[dict[str,
         for kind in missing:
             known[keys[kind]] = round(score_pooled(kind, x, y, x_test, y_test).accuracy, 4)
             _write(file, known)
-            print(f"raw pixels: {kind} {known[keys[kind]]:.4f}", file=sys.stderr)
-    about = {"method": "raw pixels", "target_layers": [], "encoder": "", "data": bench.train.name, "steps": 0}
+            print(f"{method}: {kind} {known[keys[kind]]:.4f}", file=sys.stderr)
+    about = {"method": method, "target_layers": [], "encoder": "", "data": bench.train.name, "steps": 0}
     about |= {"images": 0, "seed": 0, "which": ""}
     return [{**about, "probe": kind, "accuracy": known[keys[kind]]} for kind in kinds]
 
 
 def pixels(pack: Pack) -> torch.Tensor:
-    """Normalised pixels, one row an image."""
-    x = pixels_of(pack.preprocess, pack.images[:]).astype(np.float32) / 255
-    x = (x - np.float32(pack.preprocess.mean)) / np.float32(pack.preprocess.std)
-    return torch.from_numpy(x.reshape(len(x), -1))
+    """Normalised pixels, one row an image; averaged to ``PIXEL_SIDE`` where there are more."""
+    side, rows = min(pack.side, PIXEL_SIDE), []
+    for begin in range(0, len(pack.images), CHUNK):
+        x_BHWC = network_input(pack.preprocess, pack.images[begin : begin + CHUNK], torch.device("cpu"))
+        rows.append(adaptive_avg_pool2d(x_BHWC.movedim(-1, 1), side).flatten(1))
+    return torch.cat(rows)
 
 
 def _key(kind: str, weights: str, bench: Bench) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SLOT = re.compile(r"(<!-- results:([\w:-]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
+CHOICE = re.compile(r"layers [\d,]+")
+"""The method of a run on target layers that are no method's own."""
+
 
 def main() -> int:
     """Write or check every document."""
@@ -124,8 +127,12 @@ def _study(rows: list[dict[str, Any]]) -> str:
 
 def _study_layers(rows: list[dict[str, Any]]) -> str:
     """The layers' choice: every set of target layers at the length of the runs that are no method's own."""
-    lengths = {row["images"] for row in rows if row["method"].startswith("layers ")}
-    rows = [row for row in rows if row["images"] in lengths and row["method"].startswith(("layers ", "Bootleg"))]
+    lengths = {row["images"] for row in rows if CHOICE.fullmatch(row["method"])}
+    rows = [
+        row
+        for row in rows
+        if row["images"] in lengths and (CHOICE.fullmatch(row["method"]) or row["method"] == "Bootleg")
+    ]
     rows.sort(key=lambda row: (len(row["target_layers"]), row["target_layers"]))
     head = ["target layers", "weights", "steps", "seeds", "k-NN", "linear", "attentive"]
     groups = _grouped(rows, lambda row: (", ".join(map(str, row["target_layers"])), row["which"], f"{row['steps']:,}"))

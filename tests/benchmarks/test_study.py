@@ -38,6 +38,9 @@ def runs(tmp_path_factory, bench):
         ({"layers": (1, 3)}, "layers 1,3"),
         ({"source": "pixels"}, "pixels"),
         ({"source": "average"}, "data2vec-like"),
+        ({"normalise": "instance"}, "Bootleg, per-channel targets"),
+        ({"layers": (3,), "final_norm": True, "normalise": "instance"}, "I-JEPA, per-channel targets"),
+        ({"layers": (1, 3), "normalise": "none"}, "layers 1,3, plain targets"),
     ],
 )
 def test_a_method_is_named_by_its_targets(target, method):
@@ -49,7 +52,7 @@ def test_rows_hold_runs_twins_and_pixels_and_a_second_call_probes_nothing(runs, 
     counted = {(row["method"], row["which"], row["seed"], row["probe"]) for row in rows}
     expected = {("Bootleg", which, s, kind) for which in ("teacher", "student") for s in (0, 1) for kind in KINDS}
     expected |= {("random init", "untrained", s, kind) for s in (0, 1) for kind in KINDS}
-    assert counted == expected | {("raw pixels", "", 0, kind) for kind in KINDS}
+    assert counted == expected | {("raw pixels averaged to 8 px", "", 0, kind) for kind in KINDS}
     assert len(rows) == len(counted)
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
     fields = ["method", "target_layers", "encoder", "data", "steps", "images", "seed", "which", "probe", "accuracy"]
@@ -82,13 +85,18 @@ def test_no_finished_run_or_other_preprocessing_is_said(tmp_path, runs, bench):
         study.study(runs, wrong, KINDS, ("teacher",))
 
 
-def test_pixels_are_normalised_rows(bench):
+def test_pixels_are_normalised_rows_averaged_to_eight_a_side(bench):
     x = study.pixels(bench.test)
     first = torch.from_numpy(np.array(bench.test.images[0])).float() / 255
     spec = bench.test.preprocess
-    expected = ((first - torch.tensor(spec.mean)) / torch.tensor(spec.std)).reshape(-1)
-    assert x.shape == (12, 32 * 32 * 3)
-    torch.testing.assert_close(x[0], expected)
+    expected = (first - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+    assert x.shape == (12, 8 * 8 * 3)
+    averaged = expected.reshape(8, 4, 8, 4, 3).mean(dim=(1, 3)).movedim(-1, 0)
+    torch.testing.assert_close(x[0], averaged.reshape(-1))
+
+
+def test_few_pixels_stay_as_they_are():
+    assert study.pixels(tiny_pack(5, side=8)).shape == (5, 8 * 8 * 3)
 
 
 def row(method, layers, images, seed, probe, accuracy, which="teacher"):  # noqa: PLR0917
@@ -115,12 +123,16 @@ ROWS = [
     row("I-JEPA", [3], 100_000, 0, "knn", 0.30),
     row("layers 1,3", [1, 3], 100_000, 0, "knn", 0.36),
     row("layers 2", [2], 100_000, 0, "attentive", 0.37),
+    row("layers 2, per-channel targets", [2], 100_000, 0, "attentive", 0.99),
+    row("Bootleg, per-channel targets", [1, 2, 3], 250_000, 0, "knn", 0.44),
+    row("Bootleg, per-channel targets", [1, 2, 3], 100_000, 0, "knn", 0.99),
 ]
 
 
 def test_the_study_table_has_means_over_seeds_of_the_longest_runs():
     assert tables.TABLES["study"](ROWS).splitlines()[2:] == [
         "| Bootleg | teacher | 25,000 | 2 | 41.0 ± 1.4 % | 50.0 % |  |",
+        "| Bootleg, per-channel targets | teacher | 25,000 | 1 | 44.0 % |  |  |",
         "| random init | untrained |  | 1 | 20.0 % |  |  |",
     ]
 
