@@ -50,7 +50,7 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
 )
-@_setting("--precision", default="fp32", help="One of the bundle's graphs.")
+@_setting("--precision", default="auto", help="One of the bundle's graphs; auto: fp16 on a GPU if there, else fp32.")
 @_setting(
     "--threads",
     type=click.IntRange(0),

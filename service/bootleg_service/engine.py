@@ -1,26 +1,23 @@
 """The model on its device: opening it, proving it is what was asked for, and running batches.
 
-One thread owns an engine (the batcher's); nothing else calls :meth:`Engine.run`. ONNX Runtime falls
-back to the CPU with no more than a log line, so what it reports after loading is compared with what
-was asked.
+One thread owns an engine (the batcher's); nothing else calls :meth:`Engine.run`. What computes is a
+session: ONNX Runtime's or a TensorRT engine's. A device asked for by name is had, or the start fails.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.metadata
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
-import onnxruntime as ort
 
-from bootleg_bundle.cores import usable_cores
 from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GOLDEN_TOLERANCE, GRAPH_INPUT, GRAPH_OUTPUTS
 from bootleg_service.errors import StartupError
+from bootleg_service.onnx_session import OnnxSession, check_one_runtime
+from bootleg_service.tensorrt.driver import check_driver, driver_loads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,34 +26,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bootleg.engine")
 
-PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
+PREFERRED: Final = {"cpu": ("fp32",), "cuda": ("fp16", "fp32"), "tensorrt": ("fp16", "fp32")}
+"""By device: what ``precision = auto`` takes, the first that the bundle has. int8 is only had by name."""
+
+
+class Session(Protocol):
+    """What computes a graph's outputs."""
+
+    providers: list[str]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Outputs by name; first axis of all arrays: the batch."""
 
 
 class Engine:
     """One loaded encoder graph.
 
     Attributes:
-        device: where it runs: ``cpu`` or ``cuda``.
+        device: where it runs: ``cpu``, ``cuda`` or ``tensorrt``.
         precision: of its graph.
+        providers: what the session says it runs on.
     """
 
-    def __init__(self, bundle: Bundle, device: str, precision: str, threads: int) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads would take the cores that decode needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    def __init__(self, bundle: Bundle, device: str, precision: str, session: Session) -> None:
         self.device = device
         self.precision = precision
+        self.providers = session.providers
         self._bundle = bundle
-        graph = bundle.graph(precision)
-        try:
-            self._session = ort.InferenceSession(graph.read_bytes(), options, providers=_provider_list(device))
-        except Exception as error:  # ONNX Runtime raises its own types, one for each status
-            raise StartupError(f"ONNX Runtime cannot load {graph.name}: {type(error).__name__}") from error
-        self.providers: list[str] = self._session.get_providers()
+        self._session = session
 
     def run(self, pixels: NDArray[np.uint8], outputs: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Encode a batch.
@@ -68,8 +65,7 @@ class Engine:
         Returns:
             float32 arrays by name, first axis ``n``.
         """
-        names = sorted(outputs)
-        return dict(zip(names, self._session.run(names, {GRAPH_INPUT: pixels}), strict=True))
+        return self._session.run({GRAPH_INPUT: pixels}, sorted(outputs))
 
     def warm_up(self, batches: Iterable[int]) -> None:
         """Run each batch size twice: allocators and kernels settle on the second run.
@@ -120,57 +116,35 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
     Raises:
         StartupError: the device or the precision cannot be had, or two runtimes are installed over each other.
     """
-    _one_runtime()
-    ort.disable_telemetry_events()
-    if settings.precision not in bundle.manifest.graphs:
-        have = ", ".join(sorted(bundle.manifest.graphs))
-        raise StartupError(f"precision = {settings.precision!r}: the bundle {bundle.manifest.name} has {have}")
+    check_one_runtime()
     if settings.device != "auto":
-        return _open_exactly(bundle, settings.device, settings)
-    if _cuda_driver_loads():
+        return _open(bundle, settings.device, settings)
+    if driver_loads():
         try:
-            return _open_exactly(bundle, "cuda", settings)
+            return _open(bundle, "cuda", settings)
         except StartupError as error:
             log.warning("device auto: CUDA cannot be used (%s); falling back to the CPU", error.message)
-    return _open_exactly(bundle, "cpu", settings)
+    return _open(bundle, "cpu", settings)
 
 
-def _open_exactly(bundle: Bundle, device: str, settings: EngineSettings) -> Engine:
-    wanted = PROVIDERS[device]
-    if wanted not in ort.get_available_providers():
-        raise StartupError(
-            f"device = {device!r}: the installed ONNX Runtime has no {wanted}; "
-            "install it with: pip install 'bootleg-vision[gpu]'"
-        )
+def _open(bundle: Bundle, device: str, settings: EngineSettings) -> Engine:
+    precision = choose_precision(bundle, device, settings.precision)
     if device != "cpu":
-        if not _cuda_driver_loads():
-            raise StartupError(f"device = {device!r}: no CUDA driver (libcuda.so.1) can be loaded on this machine")
-        ort.preload_dlls()  # CUDA and cuDNN from their wheels, where nothing else provides them
-    engine = Engine(bundle, device, settings.precision, settings.threads)
-    if engine.providers[0] != wanted:
-        raise StartupError(f"device = {device!r}: ONNX Runtime loaded {engine.providers[0]} instead of {wanted}")
-    return engine
+        check_driver(f"device = {device!r}")
+    return Engine(bundle, device, precision, OnnxSession(bundle.graph(precision), device, settings.threads))
 
 
-def _provider_list(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    if device == "cpu":
-        return [PROVIDERS["cpu"]]
-    return [(PROVIDERS["cuda"], {"arena_extend_strategy": "kSameAsRequested"}), PROVIDERS["cpu"]]
+def choose_precision(bundle: Bundle, device: str, asked: str) -> str:
+    """The precision to serve.
 
-
-def _cuda_driver_loads() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def _one_runtime() -> None:
-    installed = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
-    present = [name for name in RUNTIMES if name in installed]
-    if len(present) > 1:
+    Raises:
+        StartupError: it was asked for by name and the bundle does not have it.
+    """
+    have = bundle.manifest.graphs
+    if asked == "auto":
+        return next(precision for precision in PREFERRED[device] if precision in have)
+    if asked not in have:
         raise StartupError(
-            f"{' and '.join(present)} are both installed and overwrite each other; uninstall both, then install one "
-            "with: pip install 'bootleg-vision[cpu]' or 'bootleg-vision[gpu]'"
+            f"precision = {asked!r}: the bundle {bundle.manifest.name} has {', '.join(sorted(have))}; or auto"
         )
+    return asked

@@ -56,7 +56,7 @@ class EngineSettings(_Settings):
     """Where the model runs."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: str = "fp32"
+    precision: str = Field("auto", description="a graph of the bundle; auto: fp16 on a GPU if there, else fp32")
     threads: int = Field(0, ge=0, description="ONNX Runtime's own threads; 0: one per core")
 
 

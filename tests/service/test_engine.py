@@ -6,8 +6,8 @@ import pytest
 
 from bootleg_bundle.bundle import open_bundle
 from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GRAPH_OUTPUTS
-from bootleg_service import engine as module
-from bootleg_service.engine import open_engine
+from bootleg_service import onnx_session
+from bootleg_service.engine import choose_precision, open_engine
 from bootleg_service.errors import StartupError
 from bootleg_service.settings import EngineSettings
 from tests.contract.doctor import change_golden
@@ -27,7 +27,12 @@ def doctored(exported_bundle, tmp_path):
 
 @pytest.fixture
 def without_driver(monkeypatch):
-    monkeypatch.setattr(module, "_cuda_driver_loads", lambda: False)
+    set_driver(monkeypatch, there=False)
+
+
+def set_driver(monkeypatch, *, there):
+    monkeypatch.setattr("bootleg_service.engine.driver_loads", lambda: there)
+    monkeypatch.setattr("bootleg_service.tensorrt.driver.driver_loads", lambda: there)
 
 
 def images(count):
@@ -107,15 +112,15 @@ def test_a_device_asked_for_by_name_that_cannot_be_had_stops_the_start(bundle, w
 
 
 def test_a_runtime_that_lists_cuda_on_a_machine_without_a_driver_is_not_believed(bundle, without_driver, monkeypatch):
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(module.PROVIDERS.values()))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(onnx_session.PROVIDERS.values()))
     with pytest.raises(StartupError, match="no CUDA driver"):
         open_engine(bundle, EngineSettings(device="cuda"))
 
 
 def test_a_runtime_that_quietly_took_the_cpu_instead_is_caught(bundle, monkeypatch):
-    monkeypatch.setattr(module, "_cuda_driver_loads", lambda: True)
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(module.PROVIDERS.values()))
-    monkeypatch.setattr(module, "_provider_list", lambda device: ["CPUExecutionProvider"])
+    set_driver(monkeypatch, there=True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(onnx_session.PROVIDERS.values()))
+    monkeypatch.setattr(onnx_session, "provider_list", lambda *_: ["CPUExecutionProvider"])
     with pytest.raises(StartupError, match="loaded CPUExecutionProvider instead of CUDAExecutionProvider"):
         open_engine(bundle, EngineSettings(device="cuda"))
 
@@ -125,7 +130,7 @@ def test_auto_takes_the_cpu_on_a_machine_without_a_driver(bundle, without_driver
 
 
 def test_auto_falls_back_to_the_cpu_and_says_so_when_cuda_cannot_be_used(bundle, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_cuda_driver_loads", lambda: True)
+    set_driver(monkeypatch, there=True)
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     assert open_engine(bundle, EngineSettings(device="auto", threads=1)).device == "cpu"
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -139,6 +144,22 @@ def test_a_precision_that_the_bundle_does_not_have_stops_the_start_and_names_tho
 
 def test_two_runtimes_installed_over_each_other_stop_the_start(bundle, monkeypatch):
     both = [SimpleNamespace(name=name) for name in ("onnxruntime", "ONNXRuntime-GPU")]
-    monkeypatch.setattr(module.importlib.metadata, "distributions", lambda: both)
+    monkeypatch.setattr(onnx_session.importlib.metadata, "distributions", lambda: both)
     with pytest.raises(StartupError, match="both installed"):
         open_engine(bundle, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("device", "have", "taken"),
+    [
+        ("cpu", ("fp32", "fp16", "int8"), "fp32"),
+        ("cuda", ("fp32", "fp16", "int8"), "fp16"),
+        ("tensorrt", ("fp32", "fp16"), "fp16"),
+        ("cuda", ("fp32", "int8"), "fp32"),
+    ],
+)
+def test_auto_takes_half_precision_on_a_gpu_that_has_it_and_integers_never(bundle, device, have, taken):
+    graphs = {precision: bundle.manifest.graphs["fp32"] for precision in have}
+    several = type(bundle)(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}), bundle.sha256)
+    assert choose_precision(several, device, "auto") == taken
+    assert choose_precision(several, device, have[-1]) == have[-1]
