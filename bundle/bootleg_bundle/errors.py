@@ -14,12 +14,15 @@ taken from a file, a path of the server, or another library's exception.
     ├── BundleError                      invalid_bundle
     │   ├── ManifestError                invalid_manifest
     │   ├── FormatVersionError           unsupported_format_version
-    │   └── BundleFileError              bundle_file_mismatch   missing, link, outside, or wrong hash
+    │   ├── BundleFileError              bundle_file_mismatch   missing, link, outside, or wrong hash
+    │   └── BundleTransferError          bundle_transfer_failed refused, cut off or not to be had, after retries
     ├── CheckpointError                  invalid_checkpoint
     ├── ConfigError (ValueError)         invalid_config
     ├── DataError                        invalid_data           a data set that cannot be used
     ├── DivergedError                    diverged               a training that no longer gives finite numbers
     ├── ParityError                      parity_failed          an export that does not equal its source
+    ├── EngineFileError                  invalid_engine         a cached TensorRT engine that may not be run
+    ├── EngineBuildError                 engine_build_failed    TensorRT cannot parse or build a graph
     └── ServiceError                     internal_error         see bootleg_service.errors
 """
 
@@ -95,6 +98,12 @@ class BundleFileError(BundleError):
     code = "bundle_file_mismatch"
 
 
+class BundleTransferError(BundleError):
+    """A bundle that could not be fetched from its source or sent to its target."""
+
+    code = "bundle_transfer_failed"
+
+
 class CheckpointError(BootlegError):
     """A checkpoint or a resume state that cannot be used."""
 
@@ -123,6 +132,18 @@ class ParityError(BootlegError):
     """An exported graph whose outputs differ from its source by more than the gate allows."""
 
     code = "parity_failed"
+
+
+class EngineFileError(BootlegError):
+    """A cached TensorRT engine that is not what its record says, or lies where anybody may write."""
+
+    code = "invalid_engine"
+
+
+class EngineBuildError(BootlegError):
+    """A graph that TensorRT cannot parse or build, or an engine that fails its golden check."""
+
+    code = "engine_build_failed"
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:

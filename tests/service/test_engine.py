@@ -159,7 +159,7 @@ def test_two_runtimes_installed_over_each_other_stop_the_start(bundle, monkeypat
     ],
 )
 def test_auto_takes_half_precision_on_a_gpu_that_has_it_and_integers_never(bundle, device, have, taken):
-    graphs = {precision: bundle.manifest.graphs["fp32"] for precision in have}
+    graphs = dict.fromkeys(have, bundle.manifest.graphs["fp32"])
     several = type(bundle)(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}), bundle.sha256)
     assert choose_precision(several, device, "auto") == taken
     assert choose_precision(several, device, have[-1]) == have[-1]

@@ -1,0 +1,167 @@
+"""Where TensorRT engines lie on the machine that built them, and how they are named.
+
+``bootleg engine`` stores an engine here and the service loads it. An engine fits one bundle, one kind
+of GPU and one version of TensorRT: its name says all three, and nothing near enough is ever taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from bootleg_bundle.errors import ConfigError, EngineFileError, first_fault
+
+BATCHES: Final = (1, 8, 32)
+"""An engine's batch buckets: largest sizes of its optimisation profiles."""
+
+LARGEST_BATCH: Final = 4096
+RECORD_LIMIT: Final = 64 * 1024  # bytes; a record has about one thousand
+
+
+def _ascending(batches: tuple[int, ...]) -> tuple[int, ...]:
+    if not batches or list(batches) != sorted(set(batches)) or not 1 <= batches[0] <= batches[-1] <= LARGEST_BATCH:
+        raise ValueError(f"{','.join(map(str, batches))}: give sizes in ascending order, each 1 to {LARGEST_BATCH}")
+    return batches
+
+
+Batches = Annotated[tuple[int, ...], AfterValidator(_ascending)]
+
+
+class EngineKey(BaseModel):
+    """Everything that decides whether an engine may be run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: str = Field(pattern=r"^[0-9a-f]{64}$", description="the bundle's sha256")
+    precision: str
+    gpu: str = Field(description="the GPU's name, as its driver gives it")
+    compute_capability: str = Field(pattern=r"^\d+\.\d+$")
+    tensorrt: str = Field(description="TensorRT's whole version")
+    batches: Batches
+    flags: tuple[str, ...] = Field(description="of the builder, where they differ from its defaults")
+
+    @property
+    def stem(self) -> str:
+        """The name of its files: readable first, then a hash of the whole key."""
+        digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return f"{self.bundle[:12]}-{self.precision}-{self.machine}-{digest[:12]}"
+
+    @property
+    def machine(self) -> str:
+        """GPU and TensorRT alone: the name of what all bundles share here, such as a timing cache."""
+        gpu = re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")[:40]
+        return f"{gpu}-sm{self.compute_capability.replace('.', '')}-trt{self.tensorrt}"
+
+
+class EngineRecord(BaseModel):
+    """The file beside an engine: what it was built from, and how far it is from the golden outputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = 1
+    key: EngineKey
+    model: str = Field(description="the bundle's name")
+    embedding_space: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the engine")
+    bytes: int = Field(gt=0)
+    built: str = Field(description="UTC, ISO 8601")
+    build_seconds: float = Field(ge=0)
+    golden: dict[int, float] = Field(description="batch -> largest relative error (Frobenius) of a golden output")
+
+
+def default_engine_cache() -> Path:
+    """The directory of engines where none is set: the user's own."""
+    return Path.home() / ".cache" / "bootleg-vision" / "engines"
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Read a list such as ``1,8,32``.
+
+    Raises:
+        ConfigError: it is none, not ascending, or out of bounds.
+    """
+    try:
+        return _ascending(tuple(int(part) for part in text.split(",")))
+    except ValueError as error:
+        reason = str(error) if "ascending" in str(error) else f"{text!r} is no list of numbers such as 1,8,32"
+        raise ConfigError(f"batches: {reason}") from None
+
+
+def prepare_cache(folder: Path) -> None:
+    """Make the directory, for its owner alone.
+
+    Raises:
+        EngineFileError: it is there and anybody may write to it; what lies in it would be run.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o002:
+        raise EngineFileError(f"engine cache {folder}: anybody may write to it; engines are run as programs are")
+
+
+def store_engine(folder: Path, plan: bytes, record: EngineRecord) -> Path:
+    """Write an engine and its record, each whole or not at all; the record last.
+
+    Returns:
+        The engine's path.
+    """
+    prepare_cache(folder)
+    engine, sidecar = _paths(folder, record.key)
+    sidecar.unlink(missing_ok=True)
+    write_whole(engine, plan)
+    write_whole(sidecar, (record.model_dump_json(indent=2) + "\n").encode())
+    return engine
+
+
+def load_engine(folder: Path, key: EngineKey) -> tuple[bytes, EngineRecord] | None:
+    """Read an engine and check it against its record.
+
+    Returns:
+        None when there is none for this key.
+
+    Raises:
+        EngineFileError: it is there and is not what its record says, or anybody may write to the directory.
+    """
+    engine, sidecar = _paths(folder, key)
+    if not sidecar.is_file() or not engine.is_file():
+        return None
+    prepare_cache(folder)
+    if sidecar.stat().st_size > RECORD_LIMIT:
+        raise EngineFileError(f"{sidecar.name}: over {RECORD_LIMIT:,} bytes; this is no engine's record")
+    try:
+        record = EngineRecord.model_validate_json(sidecar.read_bytes())
+    except ValidationError as error:
+        field, reason = first_fault(error)
+        raise EngineFileError(f"{sidecar.name}: {field}: {reason}") from None
+    plan = engine.read_bytes()
+    if record.key != key or len(plan) != record.bytes or hashlib.sha256(plan).hexdigest() != record.sha256:
+        raise EngineFileError(f"{engine.name} is not the engine that its record describes: changed or damaged")
+    return plan, record
+
+
+def remove_engine(folder: Path, key: EngineKey) -> None:
+    """Delete an engine and its record, if they are there."""
+    for path in _paths(folder, key):
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, and two writers do not mix."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _paths(folder: Path, key: EngineKey) -> tuple[Path, Path]:
+    return folder / f"{key.stem}.engine", folder / f"{key.stem}.json"
