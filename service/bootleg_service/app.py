@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from bootleg_service import routes, routes_meta
-from bootleg_service.batcher import Batcher
+from bootleg_service.batching.batcher import Batcher
 from bootleg_service.cache import build_cache
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.edge import Edge, install_error_handlers

@@ -29,7 +29,15 @@ class Metrics:
         self.cache_errors = Counter(
             "bootleg_cache_errors", "Cache faults, each one a miss", ["store", "kind"], registry=r
         )
-        self.batch_failures = Counter("bootleg_batch_failures", "Forward passes that failed and were split", registry=r)
+        self.batch_failures = Counter(
+            "bootleg_batch_failures", "Forward passes that failed, by kind of fault", ["fault"], registry=r
+        )
+        self.rejected = Counter("bootleg_rejected", "Images refused before they were queued", ["reason"], registry=r)
+        self.dropped = Counter("bootleg_dropped", "Queued images that were never computed", ["reason"], registry=r)
+        self.latency_per_image = Gauge(
+            "bootleg_latency_per_image_seconds", "Fitted time of a batch for each of its images", registry=r
+        )
+        self.latency_fixed = Gauge("bootleg_latency_fixed_seconds", "Fitted time of a batch besides", registry=r)
         self.queue_items = Gauge("bootleg_queue_items", "Decoded images waiting for the device", registry=r)
         self.decoding = Gauge("bootleg_decoding", "Images in or before decode", registry=r)
         self.info = Gauge(

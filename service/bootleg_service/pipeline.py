@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bootleg_bundle import Bundle
-    from bootleg_service.batcher import Batcher
+    from bootleg_service.batching.batcher import Batcher
     from bootleg_service.cache import Cache
     from bootleg_service.decode_pool import DecodePool
     from bootleg_service.metrics import Metrics

@@ -52,7 +52,7 @@ async def info(request: Request) -> dict[str, Any]:
 async def live(request: Request) -> Response:
     """200 while the event loop turns and the engine makes progress, else 503."""
     service = service_of(request)
-    busy = service.batcher.busy_since
+    busy = service.batcher.thread.busy_since
     stalled = busy is not None and time.monotonic() - busy > STALL_SECONDS
     return _health("stalled" if stalled else "live" if service.batcher.alive else "dead", ok="live")
 
@@ -61,7 +61,7 @@ async def live(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """200 when requests are welcome: loaded, warm, golden check passed, not draining; else 503."""
     service = service_of(request)
-    good = service.ready and service.batcher.alive and not service.pipeline.draining
+    good = service.ready and service.batcher.alive and service.batcher.healthy and not service.pipeline.draining
     return _health("ready" if good else "not ready", ok="ready")
 
 

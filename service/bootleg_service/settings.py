@@ -38,6 +38,11 @@ class BatchSettings(_Settings):
     )
     max_queue_items: Count = Field(512, description="decoded images waiting for the device")
     max_queue_bytes: Count = Field(256 * 2**20, description="their pixels")
+    bulk_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25, description="of the places, for bulk images that have waited for long while interactive ones wait too"
+    )
+    bulk_patience_seconds: Seconds = Field(0.5, description="after which a bulk image has waited for long")
+    max_failures: Count = Field(8, description="images in a row the model may fail on before nothing is taken")
 
 
 class CacheSettings(_Settings):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from bootleg_bundle import Bundle
-    from bootleg_service.batcher import Batcher
+    from bootleg_service.batching.batcher import Batcher
     from bootleg_service.engine import Engine
     from bootleg_service.metrics import Metrics
     from bootleg_service.pipeline import Pipeline

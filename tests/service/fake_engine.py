@@ -132,7 +132,7 @@ class FakeEngine:
         finally:
             self.running -= 1
         if self.broken or self.poison.intersection(numbers) or (self.largest and len(numbers) > self.largest):
-            raise RuntimeError("CUDA failure 700 at /secret/path.cc:42")
+            raise RuntimeError("shape mismatch at /secret/path.cc:42")
         made = {
             "embedding": np.stack([embedding_of(number) for number in numbers]),
             "patch_tokens": np.stack([patch_tokens_of(number) for number in numbers]),

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from bootleg_bundle.errors import BootlegError
-from bootleg_service.batcher import Batcher
+from bootleg_service.batching.batcher import Batcher
 from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
 from bootleg_service.metrics import Metrics
 from bootleg_service.settings import BatchSettings
-
-from .fake_engine import embedding_of, patch_tokens_of
-from .pictures import shade_pixels
-from .serving import eventually
+from tests.service.fake_engine import embedding_of, patch_tokens_of
+from tests.service.pictures import shade_pixels
+from tests.service.serving import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -322,8 +321,8 @@ async def test_random_arrivals_cancellations_and_faults_leave_every_image_with_o
         async with asyncio.timeout(60):
             answers = await settled(tasks)
         assert batcher.alive
-        assert not batcher._queue
-        assert batcher._queued_bytes == 0
+        assert len(batcher._queue) == 0
+        assert batcher._queue.bytes == 0
     for number, answer in enumerate(answers):
         if isinstance(answer, EngineError):
             assert number in engine.poison | engine.nan
