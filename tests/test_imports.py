@@ -16,6 +16,8 @@ PACKAGES = {
     "bootleg_training": ROOT / "training" / "bootleg_training",
     "bootleg_export": ROOT / "export" / "bootleg_export",
     "bootleg_service": ROOT / "service" / "bootleg_service",
+    "bootleg_client": ROOT / "service" / "bootleg_client",
+    "bootleg_embed": ROOT / "service" / "bootleg_embed",
 }
 ALLOWED = {
     "bootleg_bundle": (),
@@ -23,6 +25,8 @@ ALLOWED = {
     "bootleg_training": ("bootleg_bundle",),
     "bootleg_export": ("bootleg_bundle", "bootleg_training.vit", "bootleg_training.checkpoint"),
     "bootleg_service": ("bootleg_bundle",),
+    "bootleg_client": ("bootleg_bundle",),
+    "bootleg_embed": ("bootleg_bundle", "bootleg_client", "bootleg_service"),
 }
 FORBIDDEN = ("pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "timm", "torchvision")
 TORCH_ONLY_IN = {"bootleg_training", "bootleg_export"}
