@@ -9,6 +9,7 @@ from pathlib import Path
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.sources import hub
 from bootleg_bundle.sources.base import SUFFIXES, Sample, Source
+from bootleg_bundle.sources.embedded import ParquetSource, image_column
 from bootleg_bundle.sources.folder import FolderSource, find_images
 from bootleg_bundle.sources.listing import LIST_SUFFIXES, ListSource
 from bootleg_bundle.sources.tar import TarSource
@@ -26,7 +27,8 @@ def open_source(spec: str | Path) -> Source:
     Args:
         spec: a folder of images (any nesting) or of ``.tar`` archives; one archive, a glob
             (``shards/*.tar``) or braces (``shards/{000..127}.tar``); a ``.csv``, ``.tsv``, ``.txt`` or ``.parquet``
-            list; a folder written by ``datasets.save_to_disk``; or ``hf:NAME:SPLIT``.
+            list; a ``.parquet`` file with a column of encoded images; a folder written by
+            ``datasets.save_to_disk``; or ``hf:NAME:SPLIT``.
 
     Raises:
         DataError: it is none of these, holds no images, or cannot be read.
@@ -60,6 +62,8 @@ def _open_file(path: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix == ".tar":
         return TarSource([path], path.stem)
+    if suffix == ".parquet" and (column := image_column(path)) is not None:
+        return ParquetSource(path, column)
     if suffix in LIST_SUFFIXES:
         return ListSource(path)
     raise DataError(
