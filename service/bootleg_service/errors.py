@@ -4,6 +4,8 @@
     ├── RequestError                 invalid_request          400   malformed field; ``param`` names it
     │   ├── ImageUrlError            image_url_refused        400
     │   └── MediaTypeError           unsupported_media_type   415
+    ├── UnauthorizedError            unauthorized             401
+    ├── QuotaError                   quota_exceeded           429   the key's own; with Retry-After
     ├── NotAcceptableError           not_acceptable           406
     ├── BodyTooLargeError            payload_too_large        413
     ├── ReceiveTimeoutError          receive_timeout          408
@@ -33,6 +35,8 @@ STATUS: Final[dict[str, int]] = {
     "invalid_request": 400,
     "image_url_refused": 400,
     "unsupported_media_type": 415,
+    "unauthorized": 401,
+    "quota_exceeded": 429,
     "not_acceptable": 406,
     "payload_too_large": 413,
     "receive_timeout": 408,
@@ -80,6 +84,18 @@ class MediaTypeError(RequestError):
     """A content type that this route does not take, or that is not the content's."""
 
     code = "unsupported_media_type"
+
+
+class UnauthorizedError(ServiceError):
+    """No valid API key."""
+
+    code = "unauthorized"
+
+
+class QuotaError(ServiceError):
+    """More images than the key may ask for."""
+
+    code = "quota_exceeded"
 
 
 class NotAcceptableError(ServiceError):

@@ -1,0 +1,41 @@
+"""The dependency of every route that is not open: a key in ``Authorization: Bearer``.
+
+Routers take it; it runs before a body is read, and leaves in the request's state whose request it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from bootleg_service.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from bootleg_service.access.keys import Key, KeyRing
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="needed when the server has keys")
+
+
+async def authorised(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    """Let a request with a valid key pass, or any request when the server has no keys.
+
+    Raises:
+        UnauthorizedError: no key, or a wrong one; the answer is the same.
+    """
+    ring: KeyRing | None = request.app.state.keys
+    if ring is None:
+        return
+    key = ring.find(credentials.credentials.encode("latin-1", "replace")) if credentials is not None else None
+    if key is None:
+        raise UnauthorizedError("a valid API key is needed: Authorization: Bearer KEY")
+    request.state.key = key
+
+
+def key_of(request: Request) -> Key | None:
+    """The key a request came with; None when the server has none."""
+    key: Key | None = getattr(request.state, "key", None)
+    return key
