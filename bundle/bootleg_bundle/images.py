@@ -60,6 +60,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = {_UPRIGHT[tag] for tag in (5, 6, 7, 8)}
 
 
 class ImageLimits(BaseModel):
@@ -148,6 +149,38 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8))
+
+
+def stored_pixels(data: bytes) -> int:
+    """Pixels that the header of an image declares; nothing is decoded.
+
+    Raises:
+        ImageError: the content is no accepted format, or its header is damaged.
+    """
+    with _opened(data) as image:
+        return image.width * image.height
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Height and width, in pixels, of what :func:`decode` makes of ``data``.
+
+    A JPEG or WebP image is not decoded for it; a PNG image may be, as its orientation can stand at its end.
+
+    Raises:
+        ImageError: the content is no accepted format, or its header is damaged.
+    """
+    with _opened(data) as image:
+        width, height = image.size
+        turned = _UPRIGHT.get(_orientation(image)) in _TURNED
+    return (width, height) if turned else (height, width)
+
+
+def _opened(data: bytes) -> ImageFile.ImageFile:
+    kind = sniff(data)
+    try:
+        return Image.open(io.BytesIO(data), formats=[kind])
+    except Exception as error:
+        raise CorruptImageError(f"the {kind} header is damaged") from error
 
 
 def _check_header(image: Image.Image, limits: ImageLimits) -> None:

@@ -63,7 +63,7 @@ def apply(spec: PreprocessSpec, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         ``uint8`` array ``[spec.height, spec.width, 3]``.
     """
     assert rgb.ndim == 3, f"an RGB image [h, w, 3] is expected, got shape {rgb.shape}"
-    box = _centre_box(spec, rgb.shape[0], rgb.shape[1])
+    box = centre_box(spec, rgb.shape[0], rgb.shape[1])
     if box == (0.0, 0.0, float(spec.width), float(spec.height)) and rgb.shape[:2] == (spec.height, spec.width):
         return rgb
     resample = Image.Resampling.BICUBIC if spec.resample == "bicubic" else Image.Resampling.BILINEAR
@@ -71,7 +71,8 @@ def apply(spec: PreprocessSpec, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _centre_box(spec: PreprocessSpec, height: int, width: int) -> tuple[float, float, float, float]:
+def centre_box(spec: PreprocessSpec, height: int, width: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, in pixels, of the part that :func:`apply` keeps of an upright image."""
     scale = spec.crop_ratio * min(height / spec.height, width / spec.width)
     # At some sides (225 to 224) rounding makes the box a hair larger than the image, which Pillow refuses.
     box_h, box_w = min(height, scale * spec.height), min(width, scale * spec.width)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bootleg_bundle.errors import EmptyImageError, ImageFormatError, ImageLimitError
-from bootleg_bundle.images import FORMATS, MEDIA_TYPES, ImageLimits, decode, sniff
+from bootleg_bundle.errors import CorruptImageError, EmptyImageError, ImageFormatError, ImageLimitError
+from bootleg_bundle.images import FORMATS, MEDIA_TYPES, ImageLimits, decode, sniff, stored_pixels, upright_size
 from tests import images, realdata
 
 UPRIGHT = {
@@ -43,6 +43,20 @@ def test_the_orientation_tag_of_a_jpeg_is_applied_exactly_once(orientation):
 @pytest.mark.parametrize("write", [images.jpeg, images.png, images.webp])
 def test_an_orientation_outside_1_to_8_means_upright(write, orientation):
     np.testing.assert_array_equal(decode(write(orientation=orientation)), decode(write()))
+
+
+@pytest.mark.parametrize("orientation", [None, *range(10)])
+@pytest.mark.parametrize("write", [images.jpeg, images.png, images.webp])
+def test_the_upright_size_is_that_of_the_decoded_image(write, orientation):
+    data = write(images.scene(20, 30), orientation=orientation)
+    assert upright_size(data) == decode(data).shape[:2]
+    assert stored_pixels(data) == 600
+
+
+@pytest.mark.parametrize("read", [upright_size, stored_pixels])
+def test_a_size_is_not_read_from_a_damaged_header(read):
+    with pytest.raises(CorruptImageError, match="header"):
+        read(images.png()[:20])
 
 
 def test_alpha_is_composited_over_white():

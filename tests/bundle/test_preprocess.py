@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from bootleg_bundle.preprocess import PreprocessSpec, _centre_box, apply
+from bootleg_bundle.preprocess import PreprocessSpec, apply, centre_box
 from tests import images
 
 SPEC = PreprocessSpec(height=224, width=224)
@@ -62,7 +62,7 @@ def test_the_hash_does_not_depend_on_how_a_number_was_written():
         ((37, 62), (24, 24), 1.0, (12.5, 0, 49.5, 37)),
     ],
 )
-def test_apply_is_one_resize_of_the_centre_box(source, size, crop_ratio, box, resample):
+def test_apply_is_one_resize_of_thecentre_box(source, size, crop_ratio, box, resample):
     rgb = images.scene(*source)
     spec = PreprocessSpec(height=size[0], width=size[1], crop_ratio=crop_ratio, resample=resample)
     method = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[resample]
@@ -120,7 +120,7 @@ def test_the_box_never_leaves_the_image(side):
     """At 29, 58, 116, 123, 225, 232 and others, side / 224 * 224 is more than side."""
     for spec in (SPEC, PreprocessSpec(height=448, width=448)):
         for height, width in ((side, 700), (700, side)):
-            left, top, right, bottom = _centre_box(spec, height, width)
+            left, top, right, bottom = centre_box(spec, height, width)
             assert 0 <= left < right <= width
             assert 0 <= top < bottom <= height
 
