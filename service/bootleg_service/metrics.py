@@ -38,6 +38,7 @@ class Metrics:
             "bootleg_latency_per_image_seconds", "Fitted time of a batch for each of its images", registry=r
         )
         self.latency_fixed = Gauge("bootleg_latency_fixed_seconds", "Fitted time of a batch besides", registry=r)
+        self.canary = Gauge("bootleg_canary_passed", "Whether the golden images were last answered rightly", registry=r)
         self.queue_items = Gauge("bootleg_queue_items", "Decoded images waiting for the device", registry=r)
         self.decoding = Gauge("bootleg_decoding", "Images in or before decode", registry=r)
         self.info = Gauge(
