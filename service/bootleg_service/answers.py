@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -12,9 +13,14 @@ import orjson
 from bootleg_service.errors import NotAcceptableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
+    from bootleg_bundle.errors import BootlegError
     from bootleg_bundle.manifest import Manifest
+    from bootleg_service.selection import Selection
+    from bootleg_service.vectors import Dtype
 
 Wire = Literal["application/json", "application/x-npy", "application/octet-stream"]
 EncodingFormat = Literal["float", "base64"]
@@ -57,52 +63,83 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-def shorten(vectors: NDArray[np.float32], dimensions: int | None, *, normalize: bool) -> NDArray[np.float32]:
-    """Keep the first ``dimensions`` numbers of each vector ``[n, D]``; shortened vectors are L2-normalised."""
-    if dimensions is not None and dimensions < vectors.shape[1]:
-        vectors, normalize = vectors[:, :dimensions], True
-    if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return np.ascontiguousarray(vectors, dtype="<f4")
+@dataclass(frozen=True)
+class Rows:
+    """What came of a request's images.
+
+    Attributes:
+        values: of those that succeeded, in order, ``[k, ...]``.
+        faults: of the others, by place.
+    """
+
+    values: NDArray[Any]
+    faults: Mapping[int, BootlegError] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values) + len(self.faults)
+
+    def listed(self, kind: str, name: str, row: Callable[[NDArray[Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+        """The images as JSON objects; at fault: ``name`` null, and ``error`` with the code and the message."""
+        values = iter(self.values)
+        listed: list[dict[str, Any]] = []
+        for i in range(len(self)):
+            fault = self.faults.get(i)
+            about = row(next(values)) if fault is None else {name: None, "error": fault_of(fault)}
+            listed.append({"object": kind, "index": i, **about})
+        return listed
+
+    def filled(self) -> NDArray[Any]:
+        """One array for all, NaN for the images at fault: ``[n, ...]``. Floats only."""
+        if not self.faults:
+            return self.values
+        filled = np.full((len(self), *self.values.shape[1:]), np.nan, self.values.dtype)
+        filled[[i for i in range(len(self)) if i not in self.faults]] = self.values
+        return filled
 
 
-def embedding_list(vectors: NDArray[np.float32], manifest: Manifest, encoding: EncodingFormat) -> bytes:
+def fault_of(error: BootlegError) -> dict[str, str]:
+    """An image's error, within an answer that holds those of others."""
+    return {"code": error.code, "message": error.message}
+
+
+def embedding_list(rows: Rows, selection: Selection, encoding: EncodingFormat, dtype: Dtype) -> bytes:
     """The OpenAI list, as JSON: ``{object, data: [{object, index, embedding}], model, usage}`` and the space."""
-    data = [
-        {"object": "embedding", "index": i, "embedding": base64_floats(v) if encoding == "base64" else v}
-        for i, v in enumerate(vectors)
-    ]
-    return to_json({"object": "list", "data": data, **_trailer(manifest, len(vectors))})
+
+    def row(vector: NDArray[Any]) -> dict[str, Any]:
+        return {"embedding": base64_numbers(vector) if encoding == "base64" else vector}
+
+    data = rows.listed("embedding", "embedding", row)
+    trailer = _trailer(selection.manifest, len(rows), selection.space)
+    return to_json({"object": "list", "data": data, **trailer, "dtype": dtype})
 
 
-def patch_list(grids: NDArray[np.floating], manifest: Manifest) -> bytes:
+def patch_list(rows: Rows, selection: Selection) -> bytes:
     """Patch-token grids ``[n, gh, gw, D]`` as JSON with base64 payloads, little-endian, row-major."""
-    _, height, width, dim = grids.shape
+    manifest = selection.manifest
     spec = manifest.preprocess
-    data = [
-        {
-            "object": "patch_tokens",
-            "index": i,
-            "grid": {"height": height, "width": width},
-            "dim": dim,
-            "dtype": str(grids.dtype),
+
+    def row(grid: NDArray[Any]) -> dict[str, Any]:
+        return {
+            "grid": {"height": grid.shape[0], "width": grid.shape[1]},
+            "dim": grid.shape[2],
+            "dtype": str(grid.dtype),
             "patch_size": manifest.architecture.patch_size,
             "image_size": {"height": spec.height, "width": spec.width},
-            "patch_tokens": base64_floats(grid),
+            "patch_tokens": base64_numbers(grid),
         }
-        for i, grid in enumerate(grids)
-    ]
-    return to_json({"object": "list", "data": data, **_trailer(manifest, len(grids))})
+
+    data = rows.listed("patch_tokens", "patch_tokens", row)
+    return to_json({"object": "list", "data": data, **_trailer(manifest, len(rows), selection.grid_space)})
 
 
-def npy(array: NDArray[np.floating]) -> bytes:
+def npy(array: NDArray[Any]) -> bytes:
     """The array as an ``.npy`` file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
-def base64_floats(array: NDArray[np.floating]) -> str:
+def base64_numbers(array: NDArray[Any]) -> str:
     """Little-endian numbers in base64: what the OpenAI clients decode."""
     return base64.b64encode(np.ascontiguousarray(array).data).decode("ascii")
 
@@ -112,10 +149,10 @@ def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _trailer(manifest: Manifest, images: int) -> dict[str, Any]:
+def _trailer(manifest: Manifest, images: int, space: str) -> dict[str, Any]:
     tokens = images * manifest.outputs.grid[0] * manifest.outputs.grid[1]
     return {
         "model": manifest.name,
-        "embedding_space": manifest.embedding_space,
+        "embedding_space": space,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "images": images},
     }

@@ -8,12 +8,13 @@ import importlib.metadata
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
-from bootleg_service import routes, routes_meta
+from bootleg_service import documents, routes, routes_meta
 from bootleg_service.batching.batcher import Batcher
 from bootleg_service.cache import build_cache
 from bootleg_service.decode_pool import DecodePool
+from bootleg_service.dialects import cohere, open_inference, openai, tei, weaviate
 from bootleg_service.edge import Edge, install_error_handlers
 from bootleg_service.engine import Engine, open_engine
 from bootleg_service.metrics import Metrics
@@ -22,6 +23,8 @@ from bootleg_service.state import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from fastapi import FastAPI
 
     from bootleg_bundle import Bundle
     from bootleg_service.cache import Cache
@@ -49,7 +52,8 @@ def create_app(
     """
     metrics = Metrics()
     store = cache or build_cache(settings.cache, metrics)
-    app = FastAPI(
+    app = FastAPIOffline(  # its pages load nothing from elsewhere
+        redoc_url=None,
         title="Bootleg Vision",
         version=importlib.metadata.version("bootleg-vision"),
         summary="Image embeddings and patch tokens from a self-supervised vision transformer",
@@ -57,8 +61,9 @@ def create_app(
             bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), store
         ),
     )
-    app.include_router(routes.router)
-    app.include_router(routes_meta.router)
+    for module in (routes, openai, tei, cohere, weaviate, open_inference, routes_meta):
+        app.include_router(module.router)
+    documents.install(app)
     install_error_handlers(app)
     app.add_middleware(Edge, metrics=metrics, space=bundle.manifest.embedding_space)
     return app

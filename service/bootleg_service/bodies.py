@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import re
 from typing import TYPE_CHECKING
 
 from python_multipart.multipart import parse_options_header
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TAIL_BYTES = 256  # holds the closing boundary, 74 bytes at most, and a line or two behind it
 # What clients send when they do not say what the bytes are; curl's default for --data-binary is the third.
 GENERIC = {"", "application/octet-stream", "application/x-www-form-urlencoded", "image/*"}
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:")  # of a URL; base64 has no colon
 ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 
 
@@ -45,9 +47,12 @@ async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> As
     """Yield a body's chunks under a limit on bytes and an absolute deadline.
 
     Raises:
+        MediaTypeError: it is compressed.
         BodyTooLargeError: more than ``max_bytes``.
         ReceiveTimeoutError: not complete within ``seconds``.
     """
+    if request.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+        raise MediaTypeError("Content-Encoding: bodies are read as they are; send it without compression")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
@@ -68,8 +73,10 @@ async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> As
         yield chunk
 
 
-async def read_images(request: Request, limits: RequestLimits) -> list[bytes]:
+async def read_images(request: Request, limits: RequestLimits, *, partial: bool = False) -> list[bytes | BootlegError]:
     """Images of a native route: one as the raw body, or several as multipart files named ``images``.
+
+    With ``partial``, a file of a form that is at fault is returned as its error.
 
     Raises:
         MediaTypeError: the content type names a format other than the content's.
@@ -82,7 +89,7 @@ async def read_images(request: Request, limits: RequestLimits) -> list[bytes]:
     """
     media_type = _media_type(request.headers.get("content-type"))
     if media_type == "multipart/form-data":
-        return await _read_form(request, limits)
+        return await _read_form(request, limits, partial=partial)
     if media_type == "application/json":
         raise MediaTypeError("this route takes image bytes; for base64 in JSON use POST /v1/embeddings")
     data = await read_body(request, limits.image.max_bytes, limits.receive_seconds)
@@ -95,20 +102,24 @@ def decode_base64(text: str, limits: RequestLimits, param: str) -> bytes:
 
     Raises:
         ImageUrlError: a URL was given.
+        MediaTypeError: a data URI of something else than an image, or of another format than its content's.
         RequestError: not base64.
         ImageLimitError: it would decode to more bytes than an image may have.
     """
-    scheme = text[:16].lower()
-    if scheme.startswith(("http:", "https:", "ftp:", "file:", "s3:", "gs:")):
+    scheme = SCHEME.match(text)
+    is_data = scheme is not None and scheme[0].lower() == "data:"
+    if scheme and not is_data:
         raise ImageUrlError(
             f"{param}: images are not fetched from URLs; send the bytes, as base64 or a data URI", param=param
         )
     media_type = ""
-    if scheme.startswith("data:"):
+    if is_data:
         head, comma, text = text.partition(",")
         media_type, _, encoding = head[5:].partition(";")
         if not comma or not encoding.lower().endswith("base64"):
             raise RequestError(f"{param}: a data URI must be data:image/...;base64,...", param=param)
+        if _media_type(media_type) not in GENERIC and not _media_type(media_type).startswith("image/"):
+            raise MediaTypeError(f"{param}: a data URI must hold an image: data:image/...;base64,...", param=param)
     if len(text) // 4 * 3 > limits.image.max_bytes + 2:
         raise ImageLimitError(f"{param}: the image has over {limits.image.max_bytes:,} bytes, which is the limit")
     try:
@@ -133,7 +144,7 @@ def _check_declared(data: bytes, media_type: str) -> None:
         raise MediaTypeError(f"the content is {actual}, but its declared type is another image type")
 
 
-async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
+async def _read_form(request: Request, limits: RequestLimits, *, partial: bool) -> list[bytes | BootlegError]:
     tail = bytearray()
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -151,12 +162,14 @@ async def _read_form(request: Request, limits: RequestLimits) -> list[bytes]:
         ) from None
     try:
         _check_end(parser, tail)
-        images: list[bytes] = []
+        images: list[bytes | BootlegError] = []
         for i, file in enumerate(_files(form, limits)):
             try:
                 images.append(await _read_file(file, limits))
             except BootlegError as error:
-                raise ImageFailure(error, f"images[{i}]") from error
+                if not partial:
+                    raise ImageFailure(error, f"images[{i}]") from error
+                images.append(error)
         return images
     finally:
         await form.close()

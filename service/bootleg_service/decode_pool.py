@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bootleg_bundle.images import decode
 from bootleg_bundle.preprocess import apply
+from bootleg_service import stages
 from bootleg_service.errors import OverloadedError
 
 if TYPE_CHECKING:
@@ -67,8 +68,12 @@ class DecodePool:
                 retry_after=wait,
             )
         self._change(+1)
+        came = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data)
+            pixels, begun, ended = await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data)
+            stages.took("queue", begun - came)
+            stages.took("decode", ended - begun)
+            return pixels
         finally:
             self._change(-1)
 
@@ -76,10 +81,10 @@ class DecodePool:
         """Stop the threads; whoever waited for them has been answered."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, data: bytes) -> NDArray[np.uint8]:
+    def _decode(self, data: bytes) -> tuple[NDArray[np.uint8], float, float]:
         begun = time.perf_counter()
         try:
-            return apply(self._spec, decode(data, self._limits))
+            return apply(self._spec, decode(data, self._limits)), begun, time.perf_counter()
         finally:
             elapsed = time.perf_counter() - begun
             self._seconds_per_image += 0.2 * (elapsed - self._seconds_per_image)

@@ -15,7 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from bootleg_bundle.errors import BootlegError
+from bootleg_service import stages
 from bootleg_service.answers import JSON, to_json
+from bootleg_service.dialects.envelopes import Fault, dialect_of
 from bootleg_service.errors import STATUS, RequestError, ServiceError
 from bootleg_service.pipeline import ImageFailure
 from bootleg_service.state import SPACE_HEADER
@@ -46,6 +48,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
+        record = stages.begin()
         offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
@@ -58,7 +61,9 @@ class Edge:
                     state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers[SPACE_HEADER] = self._space
+                headers.setdefault(SPACE_HEADER, self._space)
+                if record:
+                    headers["Server-Timing"] = stages.server_timing(record)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Cache-Control"] = "no-store"
             await send(message)
@@ -79,7 +84,7 @@ class Edge:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error in the one envelope."""
+    """Answer every error in the envelope of the path's dialect."""
     app.add_exception_handler(BootlegError, _ours)
     app.add_exception_handler(ImageFailure, _image_failure)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -134,6 +139,5 @@ def _envelope(request: Request, status: int, code: str, message: str, param: str
     request.state.outcome = code
     request_id = request.state.request_id
     log.info("request %s: %d %s", request_id, status, code)
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code, "request_id": request_id}}
+    body = dialect_of(request.url.path).render(Fault(status, code, message, request_id, param))
     return Response(to_json(body), status_code=status, media_type=JSON)

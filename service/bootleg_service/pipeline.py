@@ -1,6 +1,6 @@
 """From encoded images to answers: cache, single flight, decode, batch. What every route calls.
 
-The path of a request: route -> Pipeline.answer -> DecodePool.decode -> Batcher.submit -> Engine.run.
+The path of a request: route -> Pipeline.answer_each -> DecodePool.decode -> Batcher.submit -> Engine.run.
 Two queues: the decode pool's and the batcher's.
 """
 
@@ -34,6 +34,7 @@ STORED_DTYPE: dict[str, np.dtype[np.floating]] = {
     "embedding": np.dtype(np.float32),
     "patch_tokens": np.dtype(np.float16),
     "layers": np.dtype(np.float32),
+    "layer_tokens": np.dtype(np.float16),
 }
 
 
@@ -85,11 +86,11 @@ class Pipeline:
         self.draining = False
 
     async def answer(self, images: Sequence[bytes], output: str, *, field: str = "images") -> list[Answer]:
-        """Compute one output for several encoded images.
+        """Compute one output for several encoded images, all or nothing.
 
         Args:
             images: encoded files.
-            output: ``embedding``, ``patch_tokens`` or ``layers``.
+            output: as :meth:`answer_each`.
             field: what the request calls them, for errors.
 
         Returns:
@@ -100,30 +101,52 @@ class Pipeline:
             DeadlineError: the answer was not ready in time.
             UnavailableError: the service is shutting down.
         """
+        answers: list[Answer] = []
+        for i, answer in enumerate(await self.answer_each(images, output)):
+            if isinstance(answer, BootlegError):
+                raise ImageFailure(answer, f"{field}[{i}]")
+            answers.append(answer)
+        return answers
+
+    async def answer_each(self, images: Sequence[bytes | BootlegError], output: str) -> list[Answer | BootlegError]:
+        """Compute one output for several encoded images, each with its own outcome.
+
+        Args:
+            images: encoded files; in the place of one that could not be read, its error.
+            output: ``embedding``, ``patch_tokens``, ``layers`` or ``layer_tokens``.
+
+        Returns:
+            Answers and errors in the order of the images.
+
+        Raises:
+            DeadlineError: not all were ready in time.
+            UnavailableError: the service is shutting down.
+        """
         if self.draining:
             raise UnavailableError("the service is shutting down", retry_after=1)
         manifest = self._bundle.manifest
+        wanted = [(i, image) for i, image in enumerate(images) if isinstance(image, bytes)]
         keys = [
             cache_key(manifest.embedding_space, self._bundle.sha256, self._preprocess_hash, output, data)
-            for data in images
+            for _, data in wanted
         ]
         try:
             async with asyncio.timeout(self._seconds):
-                found = await self._cache.get(keys)
-                missing = [i for i, value in enumerate(found) if value is None]
+                found = await self._cache.get(keys) if keys else []
+                missing = [j for j, value in enumerate(found) if value is None]
                 computed = await asyncio.gather(
-                    *(self._compute_once(keys[i], images[i], output) for i in missing), return_exceptions=True
+                    *(self._compute_once(keys[j], wanted[j][1], output) for j in missing), return_exceptions=True
                 )
         except TimeoutError:
             raise DeadlineError(f"the answer was not ready within {self._seconds:g} s", retry_after=1) from None
-        self._metrics.images.labels("cache").inc(len(images) - len(missing))
-        answers = [Answer(value, hit=True) if value is not None else None for value in found]
-        for i, result in zip(missing, computed, strict=True):
-            if isinstance(result, BootlegError):
-                raise ImageFailure(result, f"{field}[{i}]")
-            if isinstance(result, BaseException):
+        self._metrics.images.labels("cache").inc(len(wanted) - len(missing))
+        answers: list[Answer | BootlegError | None] = [None if isinstance(image, bytes) else image for image in images]
+        for (i, _), value in zip(wanted, found, strict=True):
+            answers[i] = Answer(value, hit=True) if value is not None else None
+        for j, result in zip(missing, computed, strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, BootlegError):
                 raise result
-            answers[i] = Answer(result, hit=False)
+            answers[wanted[j][0]] = result if isinstance(result, BootlegError) else Answer(result, hit=False)
         return [answer for answer in answers if answer is not None]
 
     async def close(self) -> None:

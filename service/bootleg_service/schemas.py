@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from bootleg_service.examples import EXAMPLE_IMAGE
+from bootleg_service.selection import Pooling
+from bootleg_service.vectors import Dtype
 
 ImageText = Annotated[str, Field(description="One image: a data URI, or bare base64 of the encoded file.")]
 
 
-class EmbeddingRequest(BaseModel):
+OnError = Annotated[
+    Literal["fail", "partial"],
+    Field(description="`fail`: one image at fault fails the request. `partial`: each has its own answer or error."),
+]
+Layer = Annotated[
+    int | None,
+    Field(ge=1, description="A hidden layer, 1-based, among those of GET /v1/models; the encoder's end when absent."),
+]
+
+
+class EmbeddingOptions(BaseModel):
+    """What a request may choose of its vectors."""
+
+    encoding_format: Literal["float", "base64"] = Field("float", description="Of JSON answers.")
+    dimensions: int | None = Field(None, ge=1, description="Keep the first numbers only; then L2-normalised.")
+    normalize: bool = Field(default=False, description="L2-normalise the vectors.")
+    dtype: Dtype = Field("float32", description="Of the numbers sent. int8 and uint8: by cosine; bits: by Hamming.")
+    layer: Layer = None
+    pooling: Pooling = Field("mean", description="Of the patch tokens.")
+    on_error: OnError = "fail"
+
+
+class EmbeddingRequest(EmbeddingOptions):
     """Body of ``POST /v1/embeddings``: OpenAI's, with images in the place of text."""
 
-    model_config = ConfigDict(extra="ignore")  # OpenAI's clients send fields of their own
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {"input": EXAMPLE_IMAGE}})
+    # OpenAI's clients send fields of their own, which are passed over.
 
     input: ImageText | Annotated[list[ImageText], Field(fail_fast=True)] = Field(description="One image or several.")
     model: str | None = Field(None, description="As listed by GET /v1/models; the served one when absent.")
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="Keep the first numbers only; then L2-normalised.")
-    normalize: bool = Field(default=False, description="L2-normalise the vectors.")
+
+
+class PatchOptions(BaseModel):
+    """What a request may choose of its patch tokens."""
+
+    dtype: Literal["float16", "float32"] = Field("float16", description="Of the numbers sent.")
+    layer: Layer = None
+    on_error: OnError = "fail"
+
+
+class ItemError(BaseModel):
+    """Why one image has no answer, with ``on_error=partial``."""
+
+    code: str
+    message: str
 
 
 class Embedding(BaseModel):
@@ -26,7 +65,8 @@ class Embedding(BaseModel):
 
     object: Literal["embedding"] = "embedding"
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | str | None
+    error: ItemError | None = None
 
 
 class Usage(BaseModel):
@@ -45,6 +85,7 @@ class EmbeddingList(BaseModel):
     model: str
     embedding_space: str
     usage: Usage
+    dtype: str
 
 
 class Grid(BaseModel):
@@ -59,12 +100,13 @@ class PatchTokens(BaseModel):
 
     object: Literal["patch_tokens"] = "patch_tokens"
     index: int
-    grid: Grid
-    dim: int
-    dtype: Literal["float16", "float32"]
-    patch_size: int
-    image_size: Grid
-    patch_tokens: str = Field(description="base64, little-endian, row-major [height, width, dim]")
+    patch_tokens: str | None = Field(description="base64, little-endian, row-major [height, width, dim]")
+    grid: Grid | None = None
+    dim: int | None = None
+    dtype: Literal["float16", "float32"] | None = None
+    patch_size: int | None = None
+    image_size: Grid | None = None
+    error: ItemError | None = None
 
 
 class PatchTokensList(BaseModel):
@@ -75,24 +117,3 @@ class PatchTokensList(BaseModel):
     model: str
     embedding_space: str
     usage: Usage
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str
-    request_id: str
-
-
-class ErrorBody(BaseModel):
-    """OpenAI's error envelope."""
-
-    error: ErrorDetail
-
-
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the errors a route may answer with."""
-    return {status: {"model": ErrorBody} for status in (400, 406, 409, 413, 415, 422, 500, 503, 504, *statuses)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SPACE_HEADER = "X-Embedding-Space"
 STALL_SECONDS = 30.0
 
+_SPACE = re.compile(r"es1-[0-9a-f]{32}(\+[a-z0-9]{1,20}){0,2}")
+
 
 @dataclass
 class Service:
@@ -37,16 +40,24 @@ class Service:
     pipeline: Pipeline
     ready: bool = False
 
-    def check_pinned_space(self, request: Request) -> None:
+    def check_pinned_space(self, request: Request, space: str | None = None) -> None:
         """Refuse a request that pins another embedding space.
 
+        Args:
+            request: with the header or without.
+            space: that of the answer, where it is not the service's own: a hidden layer's, for one.
+
         Raises:
-            SpaceMismatchError: with the space that is served.
+            SpaceMismatchError: with the space that is pinned and the one that is served.
         """
         pinned = request.headers.get(SPACE_HEADER)
         served = self.bundle.manifest.embedding_space
-        if pinned is not None and pinned != served:
-            raise SpaceMismatchError(f"{SPACE_HEADER}: this service answers in the space {served}", param=SPACE_HEADER)
+        if pinned is None or pinned in {served, space} or (space is None and pinned.startswith(f"{served}+")):
+            return
+        named = pinned if _SPACE.fullmatch(pinned) else "what is no space's id"
+        raise SpaceMismatchError(
+            f"{SPACE_HEADER}: the request pins {named}; this service answers in {space or served}", param=SPACE_HEADER
+        )
 
     def check_model(self, name: str | None) -> None:
         """Refuse a model that is not served.

@@ -5,12 +5,16 @@ import json
 import numpy as np
 import pytest
 
+from bootleg_bundle.errors import CorruptImageError
 from bootleg_service import answers
+from bootleg_service.answers import Rows
 from bootleg_service.errors import NotAcceptableError
+from bootleg_service.selection import Selection
 
 from .fake_engine import fake_bundle
 
 MANIFEST = fake_bundle().manifest
+WHOLE = Selection(MANIFEST)
 
 
 def vectors():
@@ -46,30 +50,8 @@ def test_an_accept_header_without_a_type_we_have_is_refused(accept):
     assert caught.value.param == "accept"
 
 
-def test_vectors_are_left_as_they_are_unless_asked():
-    np.testing.assert_array_equal(answers.shorten(vectors(), None, normalize=False), vectors())
-    np.testing.assert_array_equal(answers.shorten(vectors(), 8, normalize=False), vectors())
-
-
-def test_normalised_vectors_have_length_one_and_their_direction():
-    unit = answers.shorten(vectors(), None, normalize=True)
-    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(unit * np.linalg.norm(vectors(), axis=1, keepdims=True), vectors(), rtol=1e-5)
-
-
-def test_shortened_vectors_are_their_first_numbers_normalised():
-    short = answers.shorten(vectors(), 3, normalize=False)
-    head = vectors()[:, :3]
-    np.testing.assert_allclose(short, head / np.linalg.norm(head, axis=1, keepdims=True), rtol=1e-6)
-    assert short.flags.c_contiguous
-
-
-def test_a_zero_vector_stays_zero_and_finite():
-    assert not answers.shorten(np.zeros((1, 8), np.float32), 4, normalize=True).any()
-
-
 def test_json_floats_are_the_float32_numbers_exactly():
-    body = json.loads(answers.embedding_list(vectors(), MANIFEST, "float"))
+    body = json.loads(answers.embedding_list(Rows(vectors()), WHOLE, "float", "float32"))
     read = np.array([row["embedding"] for row in body["data"]], np.float32)
     np.testing.assert_array_equal(read, vectors())
     assert [row["index"] for row in body["data"]] == [0, 1, 2]
@@ -80,7 +62,7 @@ def test_json_floats_are_the_float32_numbers_exactly():
 
 
 def test_base64_is_little_endian_float32():
-    body = json.loads(answers.embedding_list(vectors(), MANIFEST, "base64"))
+    body = json.loads(answers.embedding_list(Rows(vectors()), WHOLE, "base64", "float32"))
     for row, vector in zip(body["data"], vectors(), strict=True):
         np.testing.assert_array_equal(np.frombuffer(base64.b64decode(row["embedding"]), "<f4"), vector)
 
@@ -93,7 +75,7 @@ def test_npy_is_read_back_without_pickle():
 @pytest.mark.parametrize("dtype", ["<f2", "<f4"])
 def test_patch_grids_state_their_shape_and_dtype(dtype):
     grids = np.arange(2 * 2 * 2 * 8).reshape(2, 2, 2, 8).astype(dtype)
-    body = json.loads(answers.patch_list(grids, MANIFEST))
+    body = json.loads(answers.patch_list(Rows(grids), WHOLE))
     for row, grid in zip(body["data"], grids, strict=True):
         shape = (row["grid"]["height"], row["grid"]["width"], row["dim"])
         assert row["dtype"] == np.dtype(dtype).name
@@ -101,3 +83,22 @@ def test_patch_grids_state_their_shape_and_dtype(dtype):
         np.testing.assert_array_equal(read, grid)
         assert row["patch_size"] == 16
         assert row["image_size"] == {"height": 32, "width": 32}
+
+
+def test_an_image_at_fault_keeps_its_place_in_a_list_and_is_nan_in_an_array():
+    rows = Rows(vectors()[:2], {1: CorruptImageError("cut short")})
+    body = json.loads(answers.embedding_list(rows, WHOLE, "float", "float32"))
+    assert [row["index"] for row in body["data"]] == [0, 1, 2]
+    assert body["data"][1]["embedding"] is None
+    assert body["data"][1]["error"] == {"code": "corrupt_image", "message": "cut short"}
+    np.testing.assert_array_equal(np.float32(body["data"][2]["embedding"]), vectors()[1])
+    assert np.isnan(rows.filled()).all(axis=1).tolist() == [False, True, False]
+    np.testing.assert_array_equal(rows.filled()[[0, 2]], vectors()[:2])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "uint8"])
+def test_json_holds_the_numbers_of_every_dtype(dtype):
+    numbers = np.array([[1, 2, 100]], dtype)
+    body = json.loads(answers.embedding_list(Rows(numbers), WHOLE, "float", dtype))
+    assert body["data"][0]["embedding"] == [1, 2, 100]
+    assert body["dtype"] == dtype

@@ -71,7 +71,7 @@ def crashing(served, monkeypatch):
     async def answer(images, output):
         raise RuntimeError(MARKER)
 
-    monkeypatch.setattr(served.service.pipeline, "answer", answer)
+    monkeypatch.setattr(served.service.pipeline, "answer_each", answer)
     return served
 
 

@@ -1,0 +1,124 @@
+"""What the OpenAPI document says of requests and errors beyond the models. Routes take their arguments from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bootleg_bundle.errors import BootlegError
+from bootleg_service import answers
+from bootleg_service.dialects.envelopes import OPENAI, Dialect, Fault
+from bootleg_service.errors import STATUS
+from bootleg_service.state import SPACE_HEADER
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+
+BINARY: Final = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in (answers.NPY, answers.RAW)}
+
+IMAGE_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        **{
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("image/jpeg", "image/png", "image/webp")
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        },
+    },
+}
+
+_HEADERS: Final[dict[str, Any]] = {
+    "X-Request-ID": "the request's, if it sent a sane one, else made here",
+    SPACE_HEADER: "the space that the vectors live in",
+    "X-Cache": "hit, miss, or partial; hits=3/8",
+    "Server-Timing": "milliseconds in queue, decode, batch, model and encode",
+}
+_PIN: Final = {
+    "name": SPACE_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Answer from this space or with 409.",
+    "schema": {"type": "string"},
+}
+_FRAMEWORK: Final = {
+    "not_found": "No such route.",
+    "method_not_allowed": "This route does not take that method.",
+    "internal_error": "An internal error; the server's log has the request id.",
+}
+_OF_ANY_ROUTE: Final = {401, 403, 429}
+
+
+def body(model: type[BaseModel]) -> dict[str, Any]:
+    """A JSON body, whose route parses it by itself."""
+    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
+
+
+def of_images(
+    answer: Any,
+    request_body: dict[str, Any],
+    *,
+    binary: bool = False,
+    without: tuple[str, ...] = (),
+    dialect: Dialect = OPENAI,
+) -> dict[str, Any]:
+    """Arguments of a route that takes images: its body, its answer, and every error it may give."""
+    codes = [code for code in STATUS if code not in {"not_found", "method_not_allowed", *without}]
+    headers = {name: {"description": says, "schema": {"type": "string"}} for name, says in _HEADERS.items()}
+    good: dict[str, Any] = {"model": answer, "headers": headers}
+    return {
+        "responses": {200: good | {"content": BINARY} if binary else good} | errors(*codes, dialect=dialect),
+        "openapi_extra": {"requestBody": request_body, "parameters": [_PIN]},
+    }
+
+
+def errors(*codes: str, dialect: Dialect = OPENAI) -> dict[int | str, dict[str, Any]]:
+    """Responses for error codes, with those of any route: by status, an example for each code."""
+    given = {*codes, "internal_error", *(code for code, status in STATUS.items() if status in _OF_ANY_ROUTE)}
+    meanings = _meanings()
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code, status in STATUS.items():
+        if code not in given:
+            continue
+        fault = Fault(status, code, meanings[code], "0123456789abcdef0123456789abcdef")
+        response = responses.setdefault(
+            status, {"model": dialect.model, "description": "", "content": {answers.JSON: {"examples": {}}}}
+        )
+        response["content"][answers.JSON]["examples"][code] = {"value": dialect.render(fault)}
+        response["description"] = f"{response['description']} {meanings[code]}".strip()
+    return responses
+
+
+def _meanings() -> dict[str, str]:
+    """What each code means: the first line of its class's docstring."""
+    found: dict[str, str] = {}
+    classes = [BootlegError]
+    while classes:
+        error = classes.pop()
+        classes += error.__subclasses__()
+        found.setdefault(error.code, (error.__doc__ or "").partition("\n")[0])
+    return found | _FRAMEWORK
+
+
+def install(app: FastAPI) -> None:
+    """Leave out FastAPI's own 422: a request that does not fit a route is answered with 400."""
+    generate = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = generate()
+            for path in made["paths"].values():
+                for operation in path.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                made["components"]["schemas"].pop(name, None)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
