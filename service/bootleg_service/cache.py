@@ -21,14 +21,13 @@ from bootleg_service.errors import StartupError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from bootleg_service.cache_value import CacheKey
     from bootleg_service.metrics import Metrics
     from bootleg_service.settings import CacheSettings
 
-    Found = list[NDArray[np.floating] | None]
+    Found = list[NDArray[Any] | None]
 
 log = logging.getLogger("bootleg.cache")
 
@@ -41,7 +40,7 @@ class Cache(Protocol):
     async def get(self, keys: Sequence[CacheKey]) -> Found:
         """Look up several results at once."""
 
-    async def put(self, key: CacheKey, value: NDArray[np.floating]) -> None:
+    async def put(self, key: CacheKey, value: NDArray[Any]) -> None:
         """Keep one result."""
 
     async def close(self) -> None:
@@ -63,7 +62,7 @@ class MemoryCache:
     def __init__(self, max_bytes: int, metrics: Metrics) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()
+        self._entries: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
         self._metrics = metrics
 
     async def get(self, keys: Sequence[CacheKey]) -> Found:
@@ -77,7 +76,7 @@ class MemoryCache:
         _count(self._metrics, self.store, found)
         return found
 
-    async def put(self, key: CacheKey, value: NDArray[np.floating]) -> None:
+    async def put(self, key: CacheKey, value: NDArray[Any]) -> None:
         """Keep one result, forgetting the least recently used ones."""
         if value.nbytes > self._max_bytes or key.digest in self._entries:
             return
@@ -142,7 +141,7 @@ class RedisCache:
         _count(self._metrics, self.store, found)
         return found
 
-    async def put(self, key: CacheKey, value: NDArray[np.floating]) -> None:
+    async def put(self, key: CacheKey, value: NDArray[Any]) -> None:
         """Store one result with an expiry that is jittered, so that a deploy does not expire all at once."""
         seconds = self._settings.redis_ttl_seconds * random.uniform(0.9, 1.0)  # noqa: S311  # no secret depends on it
         await self._call(

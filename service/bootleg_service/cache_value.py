@@ -10,7 +10,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 _MAGIC: Final = b"BLV1"
-_DTYPES: Final[dict[bytes, np.dtype[np.floating]]] = {b"f4": np.dtype("<f4"), b"f2": np.dtype("<f2")}
+_DTYPES: Final[dict[bytes, np.dtype[Any]]] = {b"f4": np.dtype("<f4"), b"f2": np.dtype("<f2"), b"u1": np.dtype("u1")}
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -44,7 +44,7 @@ def cache_key(space: str, bundle_sha256: str, preprocess_hash: str, output: str,
     return CacheKey(f"bootleg:{SCHEMA}:{space[-12:]}:{digest.hexdigest()}", digest.digest())
 
 
-def pack(key: CacheKey, value: NDArray[np.floating]) -> bytes:
+def pack(key: CacheKey, value: NDArray[Any]) -> bytes:
     """Serialise a result."""
     array = np.ascontiguousarray(value)
     head = _MAGIC + _NAMES[array.dtype.newbyteorder("<")] + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
@@ -52,7 +52,7 @@ def pack(key: CacheKey, value: NDArray[np.floating]) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-def unpack(key: CacheKey, data: bytes) -> NDArray[np.floating] | None:
+def unpack(key: CacheKey, data: bytes) -> NDArray[Any] | None:
     """Read a result back; None when it is damaged, foreign, of another schema, or of another key."""
     try:
         body, (checksum,) = data[:-4], struct.unpack("<I", data[-4:])
@@ -63,7 +63,7 @@ def unpack(key: CacheKey, data: bytes) -> NDArray[np.floating] | None:
         shape = struct.unpack(f"<{dimensions}I", body[7:payload])
         if body[payload : payload + 32] != key.digest:
             return None
-        array: NDArray[np.floating] = np.frombuffer(body, dtype, offset=payload + 32).reshape(shape)
+        array: NDArray[Any] = np.frombuffer(body, dtype, offset=payload + 32).reshape(shape)
     except (struct.error, KeyError, IndexError, ValueError):
         return None
     return array

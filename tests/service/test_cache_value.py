@@ -47,7 +47,7 @@ def test_bytes_cannot_move_between_the_output_and_the_image():
 
 
 @quick
-@given(shape=shapes, dtype=st.sampled_from(["<f4", "<f2"]), seed=st.integers(0, 2**32 - 1))
+@given(shape=shapes, dtype=st.sampled_from(["<f4", "<f2", "u1"]), seed=st.integers(0, 2**32 - 1))
 def test_a_value_is_read_back_exactly(shape, dtype, seed):
     value = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
     read = unpack(KEY, pack(KEY, value))
