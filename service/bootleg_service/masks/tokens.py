@@ -42,9 +42,11 @@ def pooled(tokens: NDArray[np.floating]) -> NDArray[np.float32]:
     rows, columns = np.arange(0, height, side), np.arange(0, width, side)
     sums = np.add.reduceat(np.add.reduceat(tokens.astype(np.float32), rows, axis=0), columns, axis=1)
     counts = np.diff([*rows, height])[:, None, None] * np.diff([*columns, width])[None, :, None]
-    return sums / counts.astype(np.float32)
+    means: NDArray[np.float32] = sums / counts.astype(np.float32)
+    return means
 
 
 def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Between every row of ``a`` ``[N, D]`` and of ``b`` ``[M, D]``: ``[N, M]``."""
-    return np.maximum(np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T, 0)
+    squares: NDArray[np.float32] = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
+    return np.maximum(squares, 0)
