@@ -11,14 +11,21 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bootleg_bundle.errors import ConfigError, EngineFileError, first_fault
 
+if TYPE_CHECKING:
+    from bootleg_bundle.bundle import Bundle
+
 BATCHES: Final = (1, 8, 32)
 """An engine's batch buckets: largest sizes of its optimisation profiles."""
+
+BUILDER_FLAGS: Final = ("no_tf32",)
+"""What ``bootleg engine`` sets beside the defaults. TF32 would round float32 products to 10 bits, more than the golden
+check of fp32 allows. Never the refit flag: TensorRT 11.3 can zero biases of refittable engines."""
 
 LARGEST_BATCH: Final = 4096
 RECORD_LIMIT: Final = 64 * 1024  # bytes; a record has about one thousand
@@ -75,9 +82,34 @@ class EngineRecord(BaseModel):
     golden: dict[int, float] = Field(description="batch -> largest relative error (Frobenius) of a golden output")
 
 
+def engine_key(
+    bundle: Bundle,
+    precision: str,
+    *,
+    gpu: str,
+    compute_capability: str,
+    tensorrt: str,
+    batches: tuple[int, ...],
+    flags: tuple[str, ...] = BUILDER_FLAGS,
+) -> EngineKey:
+    """The key of a bundle's engine on this machine, the same for who builds it and who runs it."""
+    return EngineKey(
+        bundle=bundle.sha256,
+        precision=precision,
+        gpu=gpu,
+        compute_capability=compute_capability,
+        tensorrt=tensorrt,
+        batches=batches,
+        flags=flags,
+    )
+
+
 def default_engine_cache() -> Path:
-    """The directory of engines where none is set: the user's own."""
-    return Path.home() / ".cache" / "bootleg-vision" / "engines"
+    """The directory of engines where none is set: the user's own, or the system's for a user without a home."""
+    try:
+        return Path.home() / ".cache" / "bootleg-vision" / "engines"
+    except RuntimeError:  # a container that runs as a number with no name
+        return Path("/var/cache/bootleg-vision/engines")
 
 
 def parse_batches(text: str) -> tuple[int, ...]:
@@ -97,11 +129,12 @@ def prepare_cache(folder: Path) -> None:
     """Make the directory, for its owner alone.
 
     Raises:
-        EngineFileError: it is there and anybody may write to it; what lies in it would be run.
+        EngineFileError: it is there and belongs to another user, or anybody may write to it; what lies in it is run.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o002:
-        raise EngineFileError(f"engine cache {folder}: anybody may write to it; engines are run as programs are")
+    status = folder.stat()
+    if status.st_mode & 0o002 or status.st_uid not in {0, os.getuid()}:
+        raise EngineFileError(f"engine cache {folder}: others may write to it, and engines are run as programs are")
 
 
 def store_engine(folder: Path, plan: bytes, record: EngineRecord) -> Path:

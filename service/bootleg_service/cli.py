@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootleg_bundle import default_bundle_path, open_bundle
+from bootleg_bundle.engine_cache import BATCHES, default_engine_cache, parse_batches
 from bootleg_bundle.images import ImageLimits
 from bootleg_service.errors import StartupError
 from bootleg_service.settings import BatchSettings, CacheSettings, EngineSettings, RequestLimits, Settings
@@ -47,7 +48,7 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
 )
 @_setting(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
 )
 @_setting("--precision", default="auto", help="One of the bundle's graphs; auto: fp16 on a GPU if there, else fp32.")
@@ -57,6 +58,14 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     default=0,
     help="Of ONNX Runtime; 0: one per core.",
 )
+@_setting(
+    "--engine-cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_engine_cache,
+    show_default="~/.cache/bootleg-vision/engines",
+    help="Where `bootleg engine` put TensorRT engines.",
+)
+@_setting("--tensorrt-batches", default=",".join(map(str, BATCHES)), help="As given to `bootleg engine`.")
 @_setting("--max-batch", type=click.IntRange(1, 4096), default=8, help="Images.")
 @_setting(
     "--decode-threads",
@@ -111,6 +120,8 @@ def serve(  # noqa: PLR0913  # one argument an option
     device: str,
     precision: str,
     threads: int,
+    engine_cache: Path,
+    tensorrt_batches: str,
     max_batch: int,
     decode_threads: int,
     redis_url: str | None,
@@ -137,7 +148,15 @@ def serve(  # noqa: PLR0913  # one argument an option
         ),
         batch=BatchSettings(max_batch=max_batch),
         cache=CacheSettings(memory_bytes=cache_bytes, redis_url=redis_url),
-        engine=EngineSettings.model_validate({"device": device, "precision": precision, "threads": threads}),
+        engine=EngineSettings.model_validate(
+            {
+                "device": device,
+                "precision": precision,
+                "threads": threads,
+                "engine_cache": engine_cache,
+                "tensorrt_batches": parse_batches(tensorrt_batches),
+            }
+        ),
         decode_threads=decode_threads,
     )
     opened = open_bundle(bundle or default_bundle_path())

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GOLDEN_TOLERANCE, GRAPH_INPUT, GRAPH_OUTPUTS
+from bootleg_bundle.manifest import GOLDEN_TOLERANCE, GRAPH_INPUT
 from bootleg_service.errors import StartupError
+from bootleg_service.masks.heads import row_shapes, with_heads
 from bootleg_service.onnx_session import OnnxSession, check_one_runtime
 from bootleg_service.tensorrt.driver import check_driver, driver_loads
+from bootleg_service.tensorrt.opening import open_tensorrt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +62,7 @@ class Engine:
 
         Args:
             pixels: uint8 ``[n, H, W, 3]``.
-            outputs: names among ``GRAPH_OUTPUTS``.
+            outputs: names among ``GRAPH_OUTPUTS``, and each head's logits, as ``golden_key`` names them.
 
         Returns:
             float32 arrays by name, first axis ``n``.
@@ -74,18 +76,22 @@ class Engine:
             StartupError: the model fails, or returns other shapes than its manifest says.
         """
         spec = self._bundle.manifest.preprocess
+        expected = row_shapes(self._bundle.manifest)
         for batch in batches:
             for _ in range(2):
                 try:
-                    results = self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), GRAPH_OUTPUTS)
+                    results = self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), expected)
                 except Exception as error:
                     raise StartupError(f"the model cannot run a batch of {batch}: {type(error).__name__}") from error
                 shapes = {name: result.shape[1:] for name, result in results.items()}
-                if shapes != self._bundle.manifest.outputs.row_shapes:
+                if shapes != expected:
                     raise StartupError(f"the model's outputs are {shapes}, not what its manifest says")
 
-    def check_golden(self) -> float:
+    def check_golden(self, batch: int | None = None) -> float:
         """Run the bundle's golden images and compare.
+
+        Args:
+            batch: repeat or cut them to so many, for what computes each batch size in its own way.
 
         Returns:
             The largest relative error over the outputs.
@@ -94,9 +100,11 @@ class Engine:
             StartupError: it exceeds what the precision allows.
         """
         golden = self._bundle.golden()
-        actual = self.run(golden[GRAPH_INPUT], GOLDEN_OUTPUTS)
+        if batch is not None:
+            golden = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in golden.items()}
+        actual = self.run(golden[GRAPH_INPUT], self._bundle.manifest.golden_rows)
         errors = [
-            float(np.linalg.norm(actual[name] - golden[name]) / np.linalg.norm(golden[name])) for name in GOLDEN_OUTPUTS
+            float(np.linalg.norm(given - golden[name]) / np.linalg.norm(golden[name])) for name, given in actual.items()
         ]
         worst = float(np.max(errors))  # unlike max(), never hides a NaN
         allowed = GOLDEN_TOLERANCE[self.precision]
@@ -110,8 +118,8 @@ class Engine:
 def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
     """Load a bundle's graph on the device asked for.
 
-    ``auto`` tries CUDA, then the CPU, and says which it took. A device asked for by name is had, or
-    the start fails.
+    ``auto`` tries an engine that ``bootleg engine`` built, then CUDA, then the CPU, with one warning for
+    each that cannot be had. A device asked for by name is had, or the start fails.
 
     Raises:
         StartupError: the device or the precision cannot be had, or two runtimes are installed over each other.
@@ -119,19 +127,27 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
     check_one_runtime()
     if settings.device != "auto":
         return _open(bundle, settings.device, settings)
-    if driver_loads():
+    if not driver_loads():
+        log.info("device auto: no CUDA driver; taking the CPU")
+        return _open(bundle, "cpu", settings)
+    for device, after in (("tensorrt", "trying CUDA"), ("cuda", "falling back to the CPU")):
         try:
-            return _open(bundle, "cuda", settings)
+            return _open(bundle, device, settings)
         except StartupError as error:
-            log.warning("device auto: CUDA cannot be used (%s); falling back to the CPU", error.message)
+            log.warning("device auto: %s cannot be used (%s); %s", device, error.message, after)
     return _open(bundle, "cpu", settings)
 
 
 def _open(bundle: Bundle, device: str, settings: EngineSettings) -> Engine:
     precision = choose_precision(bundle, device, settings.precision)
+    if device == "tensorrt":
+        # Only who asked for TensorRT by name waits for ONNX Runtime to build an engine at the start.
+        session: Session = open_tensorrt(bundle, precision, settings, build=settings.device == "tensorrt")
+        return Engine(bundle, device, precision, with_heads(session, bundle, settings.threads))
     if device != "cpu":
         check_driver(f"device = {device!r}")
-    return Engine(bundle, device, precision, OnnxSession(bundle.graph(precision), device, settings.threads))
+    session = OnnxSession(bundle.graph(precision), device, settings.threads)
+    return Engine(bundle, device, precision, with_heads(session, bundle, settings.threads))
 
 
 def choose_precision(bundle: Bundle, device: str, asked: str) -> str:

@@ -5,10 +5,12 @@ Nothing below the entry point reads the environment.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bootleg_bundle.engine_cache import BATCHES, Batches, default_engine_cache
 from bootleg_bundle.images import ImageLimits
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -60,9 +62,11 @@ class CacheSettings(_Settings):
 class EngineSettings(_Settings):
     """Where the model runs."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     precision: str = Field("auto", description="a graph of the bundle; auto: fp16 on a GPU if there, else fp32")
     threads: int = Field(0, ge=0, description="ONNX Runtime's own threads; 0: one per core")
+    engine_cache: Path = Field(default_factory=default_engine_cache, description="where TensorRT engines lie")
+    tensorrt_batches: Batches = Field(BATCHES, description="batch buckets of the engine, as it was built")
 
 
 class Settings(_Settings):

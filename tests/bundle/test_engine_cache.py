@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 from pydantic import ValidationError
@@ -108,10 +109,20 @@ def test_a_record_that_is_none_is_refused_by_its_name(tmp_path, text):
 def test_a_directory_that_anybody_may_write_to_is_refused(tmp_path):
     store_engine(tmp_path, PLAN, record())
     tmp_path.chmod(0o777)
-    with pytest.raises(EngineFileError, match="anybody may write"):
+    with pytest.raises(EngineFileError, match="others may write"):
         load_engine(tmp_path, KEY)
-    with pytest.raises(EngineFileError, match="anybody may write"):
+    with pytest.raises(EngineFileError, match="others may write"):
         store_engine(tmp_path, PLAN, record())
+
+
+def test_another_users_directory_is_refused(tmp_path, monkeypatch):
+    store_engine(tmp_path, PLAN, record())
+    if tmp_path.stat().st_uid == 0:  # the superuser's directories are trusted, but it can give them away
+        os.chown(tmp_path, 54_321, -1)
+    else:
+        monkeypatch.setattr("os.getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(EngineFileError, match="others may write"):
+        load_engine(tmp_path, KEY)
 
 
 def test_the_directory_that_is_made_is_its_owners_alone(tmp_path):
@@ -146,3 +157,8 @@ def test_batches_are_read_in_ascending_order_only():
 def test_the_default_directory_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert tmp_path in default_engine_cache().parents
+
+
+def test_a_user_without_a_home_gets_the_systems_directory(monkeypatch):
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert default_engine_cache().is_absolute()
