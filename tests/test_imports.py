@@ -28,6 +28,9 @@ ALLOWED = {
     "bootleg_client": ("bootleg_bundle",),
     "bootleg_embed": ("bootleg_bundle", "bootleg_client", "bootleg_service"),
 }
+# Builds an engine on the machine that serves, and proves it with the very session that will run it; never torch.
+ENGINE_BUILDER = "bootleg_export.tensorrt"
+ENGINE_BUILDER_ALSO = ("bootleg_service.engine", "bootleg_service.errors", "bootleg_service.tensorrt")
 FORBIDDEN = ("pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "timm", "torchvision")
 TORCH_ONLY_IN = {"bootleg_training", "bootleg_export"}
 
@@ -80,6 +83,7 @@ def test_a_room_imports_only_the_rooms_it_may(package):
         if within(edge[0], package)
         and any(within(edge[1], ours) for ours in PACKAGES)
         and not any(within(edge[1], allowed) for allowed in (package, *ALLOWED[package]))
+        and not (within(edge[0], ENGINE_BUILDER) and any(within(edge[1], also) for also in ENGINE_BUILDER_ALSO))
     ]
     assert not offending, shown(offending)
 
@@ -92,6 +96,15 @@ def test_nothing_imports_what_is_forbidden_everywhere(forbidden):
 
 def test_only_training_and_export_import_torch():
     offending = [edge for edge in EDGES if within(edge[1], "torch") and edge[0].split(".")[0] not in TORCH_ONLY_IN]
+    assert not offending, shown(offending)
+
+
+def test_the_engine_builder_works_where_there_is_no_torch():
+    offending = [
+        edge
+        for edge in EDGES
+        if within(edge[0], ENGINE_BUILDER) and any(within(edge[1], room) for room in ("torch", "bootleg_training"))
+    ]
     assert not offending, shown(offending)
 
 

@@ -29,6 +29,11 @@ COMMANDS = {
     "doctor": Command(
         "bootleg_training.cli.doctor:doctor", "training", "Check versions, devices, decode speed and disk space."
     ),
+    "engine": Command(
+        "bootleg_export.tensorrt.cli:engine",
+        "tensorrt",
+        "Build a TensorRT engine of a bundle, on the GPU that will run it.",
+    ),
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
     "import-weights": Command(
         "bootleg_training.cli.import_weights:import_weights",
