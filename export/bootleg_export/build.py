@@ -28,7 +28,7 @@ from bootleg_export.parity import GATES, measure
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import run_graph
 from bootleg_export.to_onnx import OPSET, export_onnx
-from bootleg_training.checkpoint import CheckpointConfig, load_encoder, weights_sha256
+from bootleg_training.checkpoint import CheckpointConfig, interpreted_sha256, load_encoder, weights_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +108,7 @@ def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -
     )
     fields = {
         "name": name,
-        "embedding_space": embedding_space_id(weights, spec, POOLING),
+        "embedding_space": embedding_space_id(interpreted_sha256(weights, config), spec, POOLING),
         "architecture": Architecture(
             name=shape.label,
             image_size=shape.image_size,

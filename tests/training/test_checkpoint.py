@@ -6,7 +6,14 @@ import torch
 from bootleg_bundle.errors import CheckpointError
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import checkpoint
-from bootleg_training.checkpoint import CONFIG_NAME, ENCODER_NAME, load_encoder, read_config, weights_sha256
+from bootleg_training.checkpoint import (
+    CONFIG_NAME,
+    ENCODER_NAME,
+    load_encoder,
+    parse_config,
+    read_config,
+    weights_sha256,
+)
 from tests.provenance import made_up
 from tests.training.tiny import tiny_config, tiny_model
 
@@ -156,3 +163,19 @@ def test_the_hash_of_weights_depends_on_the_weights_alone():
 def test_two_seeds_have_two_hashes():
     one, two = (weights_sha256(dict(tiny_model(tiny_config(), seed).student.named_parameters())) for seed in (0, 1))
     assert one != two
+
+
+def test_a_run_folder_is_answered_with_its_checkpoint(saved):
+    (saved.parent / CONFIG_NAME).write_text("{}")
+    with pytest.raises(CheckpointError, match=f"is a run folder: name its checkpoint, {saved}"):
+        read_config(saved.parent)
+
+
+def test_settings_are_read_without_a_look_at_the_weights(saved, monkeypatch):
+    whole = read_config(saved)
+
+    def never(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(checkpoint, "file_sha256", never)
+    assert parse_config(saved) == whole

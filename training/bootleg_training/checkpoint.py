@@ -52,6 +52,9 @@ class CheckpointConfig(BaseModel):
     provenance: TrainingProvenance
     probes: tuple[Probe, ...] = ()
     files: dict[str, FileEntry]
+    attention_heads_stated: bool = Field(
+        default=False, description="a person said how many heads imported weights have, and it is not the custom"
+    )
 
     @model_validator(mode="after")
     def _has_an_encoder(self) -> Self:
@@ -77,6 +80,16 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
+
+
+def interpreted_sha256(weights_sha256: str, config: CheckpointConfig) -> str:
+    """What an embedding space is named by: the weights' hash and, where no tensor and no training tells it, the heads.
+
+    Weights that were trained belong to one number of heads; the same imported file can be read with several.
+    """
+    if not config.attention_heads_stated:
+        return weights_sha256
+    return hashlib.sha256(f"{weights_sha256}\nheads {config.encoder.heads}".encode()).hexdigest()
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, Mapping[str, Tensor]], config: dict[str, object]) -> None:
@@ -109,20 +122,31 @@ def write_checkpoint(path: Path, weights: Mapping[str, Mapping[str, Tensor]], co
     flush(path.parent)
 
 
+def parse_config(path: Path) -> CheckpointConfig:
+    """Read a checkpoint's ``config.json`` alone; what it says of the files is not looked at.
+
+    Raises:
+        CheckpointError: not a checkpoint, or a field is off.
+    """
+    file = path / CONFIG_NAME
+    if not (path / ENCODER_NAME).is_file() and (path / "checkpoint" / CONFIG_NAME).is_file():
+        raise CheckpointError(f"{path} is a run folder: name its checkpoint, {path / 'checkpoint'}")
+    if not file.is_file():
+        raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_NAME}")
+    try:
+        return CheckpointConfig.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        field, reason = first_fault(error)
+        raise CheckpointError(f"{file}: {field}: {reason}") from error
+
+
 def read_config(path: Path) -> CheckpointConfig:
     """Read and verify a checkpoint's ``config.json`` and the hash of each of its files.
 
     Raises:
         CheckpointError: not a checkpoint, a field is off, or a file is missing or changed.
     """
-    file = path / CONFIG_NAME
-    if not file.is_file():
-        raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_NAME}")
-    try:
-        config = CheckpointConfig.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        field, reason = first_fault(error)
-        raise CheckpointError(f"{file}: {field}: {reason}") from error
+    config = parse_config(path)
     for name, entry in config.files.items():
         target = path / name
         if not target.is_file():

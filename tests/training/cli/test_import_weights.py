@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from bootleg_bundle.bundle import file_sha256
 from bootleg_bundle.errors import CheckpointError
 from bootleg_bundle.preprocess import PreprocessSpec
-from bootleg_training.checkpoint import load_encoder, read_config, weights_sha256
+from bootleg_training.checkpoint import interpreted_sha256, load_encoder, read_config, weights_sha256
 from bootleg_training.cli.import_weights import import_weights
 from bootleg_training.config import RunConfig
 from bootleg_training.engine.initial import initialise_from
@@ -75,6 +75,24 @@ def test_another_image_size_and_number_of_heads(dinov2, tmp_path):
     run(dinov2[0], "--out", tmp_path / "checkpoint", "--heads", 2, "--image-size", 40)
     config = read_config(tmp_path / "checkpoint")
     assert (config.encoder.image_size, config.encoder.heads, config.preprocess.height) == (40, 2, 40)
+
+
+def test_one_file_read_with_two_numbers_of_heads_is_two_embedding_spaces(dinov2, tmp_path):
+    for heads in (HEADS, 2):
+        run(dinov2[0], "--out", tmp_path / str(heads), "--heads", heads)
+    one, other = (read_config(tmp_path / str(heads)) for heads in (HEADS, 2))
+    weights = one.provenance.checkpoint_sha256
+    assert other.provenance.checkpoint_sha256 == weights
+    assert len({weights, interpreted_sha256(weights, one), interpreted_sha256(weights, other)}) == 3
+
+
+def test_the_customary_heads_are_the_same_space_said_or_not(tmp_path):
+    torch.save(made.mae(width=64)[0], tmp_path / "weights.pth")
+    for name, said in (("said", ("--heads", 1)), ("custom", ())):
+        assert run(tmp_path / "weights.pth", "--out", tmp_path / name, *said).exit_code == 0
+    one, other = (read_config(tmp_path / name) for name in ("said", "custom"))
+    assert one == other
+    assert interpreted_sha256("0" * 64, one) == "0" * 64
 
 
 def test_a_run_goes_on_from_it(dinov2, tmp_path):

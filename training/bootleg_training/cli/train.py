@@ -91,7 +91,7 @@ def train(  # noqa: PLR0913  # one parameter an option
 
 def _from_checkpoint(init: Path, preset: str) -> RunConfig:
     """The preset with the checkpoint's encoder and the gentler schedule of continued pretraining."""
-    from bootleg_training.checkpoint import read_config
+    from bootleg_training.checkpoint import parse_config
     from bootleg_training.engine.initial import continued
 
-    return continued(PRESETS[preset].model_copy(update={"encoder": read_config(init).encoder}))
+    return continued(PRESETS[preset].model_copy(update={"encoder": parse_config(init).encoder}))

@@ -16,7 +16,7 @@ from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import provenance
 from bootleg_training.checkpoint import weights_sha256, write_checkpoint
 from bootleg_training.config import RunConfig, default_layers
-from bootleg_training.foreign.convert import read_foreign
+from bootleg_training.foreign.convert import customary_heads, read_foreign
 from bootleg_training.foreign.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def import_weights(
             "preprocess": PreprocessSpec(height=size, width=size),
             "run": RunConfig(name=f"imported-{read.layout}", encoder=read.config).resolved(),
             "provenance": source,
+            "attention_heads_stated": heads is not None and heads != customary_heads(read.config.width),
         }
     except ValidationError as error:
         _, reason = first_fault(error)

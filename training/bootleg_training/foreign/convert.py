@@ -131,9 +131,14 @@ def _shape(state: State, heads: int | None, notes: list[str]) -> tuple[EncoderCo
     return _validated(fields), state[POSITIONS][0, 0] if before else None, table_ND
 
 
+def customary_heads(width: int) -> int | None:
+    """Attention heads of a ViT of this width where nothing else is said; None where there is no custom."""
+    return HEADS.get(width, None if width % HEAD_WIDTH else width // HEAD_WIDTH)
+
+
 def _heads(width: int, notes: list[str]) -> int:
-    heads = HEADS.get(width, width // HEAD_WIDTH)
-    if width not in HEADS and width % HEAD_WIDTH:
+    heads = customary_heads(width)
+    if heads is None:
         raise CheckpointError(f"heads: the width {width} is no multiple of {HEAD_WIDTH}; say how many with --heads")
     notes.append(f"{heads} heads of {width // heads}, the custom at width {width}: the file does not say")
     return heads
