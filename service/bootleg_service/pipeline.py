@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -37,12 +37,30 @@ STORED_DTYPE: dict[str, np.dtype[np.floating]] = {
     "layer_tokens": np.dtype(np.float16),
 }
 
+MAX_KEPT_BYTES: Final = 2**20
+"""A larger answer is not cached: it would drive out a thousand vectors, and what it is made of is cached."""
+
+
+class Derived(Protocol):
+    """An answer that is made of an output of the model, beside the event loop; a mask, for one."""
+
+    @property
+    def kind(self) -> str:
+        """All that decides it beside the image: part of the cache's key."""
+
+    @property
+    def source(self) -> str:
+        """The model's output it is made of."""
+
+    async def make(self, data: bytes, source: NDArray[Any]) -> NDArray[Any]:
+        """Make one image's answer of the encoded image and its ``source``."""
+
 
 @dataclass(frozen=True)
 class Answer:
     """One image's result; ``hit`` says that it came from the cache."""
 
-    value: NDArray[np.floating]
+    value: NDArray[Any]
     hit: bool
 
 
@@ -63,7 +81,7 @@ class ImageFailure(Exception):  # noqa: N818  # carries an error of ours to the 
 class _Flight:
     """One computation and the number of requests that wait for it."""
 
-    def __init__(self, task: asyncio.Task[NDArray[np.floating]]) -> None:
+    def __init__(self, task: asyncio.Task[NDArray[Any]]) -> None:
         self.task = task
         self.waiting = 0
 
@@ -108,12 +126,14 @@ class Pipeline:
             answers.append(answer)
         return answers
 
-    async def answer_each(self, images: Sequence[bytes | BootlegError], output: str) -> list[Answer | BootlegError]:
+    async def answer_each(
+        self, images: Sequence[bytes | BootlegError], output: str | Derived
+    ) -> list[Answer | BootlegError]:
         """Compute one output for several encoded images, each with its own outcome.
 
         Args:
             images: encoded files; in the place of one that could not be read, its error.
-            output: ``embedding``, ``patch_tokens``, ``layers`` or ``layer_tokens``.
+            output: an output of the model, a head's logits, or what is made of one of them.
 
         Returns:
             Answers and errors in the order of the images.
@@ -124,12 +144,8 @@ class Pipeline:
         """
         if self.draining:
             raise UnavailableError("the service is shutting down", retry_after=1)
-        manifest = self._bundle.manifest
         wanted = [(i, image) for i, image in enumerate(images) if isinstance(image, bytes)]
-        keys = [
-            cache_key(manifest.embedding_space, self._bundle.sha256, self._preprocess_hash, output, data)
-            for _, data in wanted
-        ]
+        keys = [self._key(output, data) for _, data in wanted]
         try:
             async with asyncio.timeout(self._seconds):
                 found = await self._cache.get(keys) if keys else []
@@ -156,7 +172,12 @@ class Pipeline:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*self._stores, return_exceptions=True)
 
-    async def _compute_once(self, key: CacheKey, data: bytes, output: str) -> NDArray[np.floating]:
+    def _key(self, output: str | Derived, data: bytes) -> CacheKey:
+        kind = output if isinstance(output, str) else output.kind
+        space = self._bundle.manifest.embedding_space
+        return cache_key(space, self._bundle.sha256, self._preprocess_hash, kind, data)
+
+    async def _compute_once(self, key: CacheKey, data: bytes, output: str | Derived) -> NDArray[Any]:
         """Join the computation of an equal image, or begin it; leaving cancels it only for the last to leave."""
         flight = self._flights.get(key.digest)
         if flight is None:
@@ -176,15 +197,27 @@ class Pipeline:
         if self._flights.get(key.digest) is flight:
             del self._flights[key.digest]
 
-    async def _compute(self, key: CacheKey, data: bytes, output: str) -> NDArray[np.floating]:
+    async def _compute(self, key: CacheKey, data: bytes, output: str | Derived) -> NDArray[Any]:
+        value = await (self._encode(data, output) if isinstance(output, str) else self._derive(data, output))
+        if value.nbytes <= MAX_KEPT_BYTES or isinstance(output, str):
+            store = asyncio.create_task(self._cache.put(key, value))
+            self._stores.add(store)
+            store.add_done_callback(self._stores.discard)
+        return value
+
+    async def _encode(self, data: bytes, output: str) -> NDArray[Any]:
         pixels = await self._decode.decode(data)
         row = await self._batcher.submit(pixels, output)
         with np.errstate(over="ignore"):
-            value: NDArray[np.floating] = row.astype(STORED_DTYPE[output], copy=False)
+            value: NDArray[Any] = row.astype(STORED_DTYPE.get(output, np.float32), copy=False)
         if not np.isfinite(value).all():  # float16 overflow
             raise EngineError("the model's answer for this image does not fit float16")
         self._metrics.images.labels("model").inc()
-        store = asyncio.create_task(self._cache.put(key, value))
-        self._stores.add(store)
-        store.add_done_callback(self._stores.discard)
         return value
+
+    async def _derive(self, data: bytes, output: Derived) -> NDArray[Any]:
+        key = self._key(output.source, data)
+        (source,) = await self._cache.get([key])
+        if source is None:
+            source = await self._compute_once(key, data, output.source)
+        return await output.make(data, source)
