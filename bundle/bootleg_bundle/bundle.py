@@ -18,6 +18,7 @@ from bootleg_bundle.errors import BundleFileError, ManifestError
 from bootleg_bundle.manifest import (
     GRAPH_INPUT,
     MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
     FileEntry,
     Manifest,
     parse_manifest,
@@ -96,7 +97,8 @@ def open_bundle(path: Path) -> Bundle:
     manifest_path = path / MANIFEST_NAME
     if not path.is_dir() or manifest_path.is_symlink() or not manifest_path.is_file():
         raise ManifestError(f"{path} is no bundle: it has no {MANIFEST_NAME}")
-    raw = manifest_path.read_bytes()
+    with manifest_path.open("rb") as file:
+        raw = file.read(MAX_MANIFEST_BYTES + 1)
     manifest = parse_manifest(raw)
     for name, entry in manifest.files.items():
         _verify_file(path, name, entry)
@@ -129,13 +131,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _verify_file(path: Path, name: str, entry: FileEntry) -> None:
-    target = path / name
-    steps = [path.joinpath(*PurePosixPath(name).parts[: i + 1]) for i in range(len(PurePosixPath(name).parts))]
-    if any(step.is_symlink() for step in steps):
+def plain_file(path: Path, name: str) -> Path:
+    """Return where a file of the bundle in ``path`` lies.
+
+    Raises:
+        BundleFileError: it is missing, or it or a directory on the way to it is a link.
+    """
+    parts = PurePosixPath(name).parts
+    if any(path.joinpath(*parts[: i + 1]).is_symlink() for i in range(len(parts))):
         raise BundleFileError(f"{name} is a link; a bundle holds plain files only")
-    if not target.is_file():
+    if not (path / name).is_file():
         raise BundleFileError(f"{name} is missing from the bundle")
+    return path / name
+
+
+def _verify_file(path: Path, name: str, entry: FileEntry) -> None:
+    target = plain_file(path, name)
     size = target.stat().st_size
     if size != entry.bytes:
         raise BundleFileError(f"{name} has {size:,} bytes; the manifest says {entry.bytes:,}")

@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from bootleg_bundle.errors import FormatVersionError, ManifestError, first_fault
 from bootleg_bundle.preprocess import PreprocessSpec
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 4 * 2**20  # a head of 10,000 classes takes 1.4 MB
 GOLDEN_NAME = "golden.npz"
 
 GRAPH_INPUT: Final = "pixels"
@@ -46,8 +48,12 @@ def _model_name(name: str) -> str:
     return name
 
 
-RelativePath = Annotated[str, AfterValidator(_relative)]
-ModelName = Annotated[str, AfterValidator(_model_name)]
+def _string(pattern: re.Pattern[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
+
+
+RelativePath = Annotated[str, AfterValidator(_relative), _string(_PATH)]
+ModelName = Annotated[str, AfterValidator(_model_name), _string(_NAME)]
 Count = Annotated[int, Field(gt=0)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -229,6 +235,16 @@ class Manifest(_Strict):
                 raise ValueError(f"files: {path!r} is named by the manifest but has no entry")
         return self
 
+    @model_validator(mode="after")
+    def _files_can_lie_side_by_side(self) -> Manifest:
+        if MANIFEST_NAME in self.files:
+            raise ValueError(f"files: {MANIFEST_NAME!r} cannot hold its own hash")
+        for path in self.files:
+            above = next((str(folder) for folder in PurePosixPath(path).parents if str(folder) in self.files), None)
+            if above is not None:
+                raise ValueError(f"files: {above!r} cannot be a file and the folder of {path!r}")
+        return self
+
     @property
     def golden_rows(self) -> dict[str, tuple[int, ...]]:
         """Shape of one image's row of each expected output in ``golden.npz``."""
@@ -272,9 +288,11 @@ def parse_manifest(raw: bytes) -> Manifest:
     """Parse and validate the bytes of a ``manifest.json``.
 
     Raises:
-        ManifestError: not JSON, or a field is missing, unknown or out of bounds.
+        ManifestError: too long, not JSON, or a field is missing, unknown or out of bounds.
         FormatVersionError: written for a newer reader.
     """
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{MANIFEST_NAME} has over {MAX_MANIFEST_BYTES:,} bytes, which is the limit")
     try:
         fields = json.loads(raw)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
@@ -285,7 +303,7 @@ def parse_manifest(raw: bytes) -> Manifest:
             f"{MANIFEST_NAME} has format version {version}; this program reads up to {FORMAT_VERSION}: upgrade it"
         )
     try:
-        return Manifest.model_validate_json(raw)
+        return Manifest.model_validate_json(raw, strict=True)  # "64" is no number
     except ValidationError as error:
         field, reason = first_fault(error)
         raise ManifestError(f"{MANIFEST_NAME}: {field or 'manifest'}: {reason}") from error
