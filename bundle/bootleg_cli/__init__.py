@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "bundle": Command("bootleg_bundle.cli:bundle", "hub", "Push, pull and show bundles; print the manifest's schema."),
     "config": Command(
         "bootleg_training.cli.config:config", "training", "Show, describe and compare the settings of runs."
     ),
