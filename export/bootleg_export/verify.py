@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bootleg_bundle.bundle import Bundle, open_bundle
 from bootleg_bundle.manifest import GOLDEN_OUTPUTS, GRAPH_INPUT
+from bootleg_export.check import Check
 from bootleg_export.parity import GATES, measure
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import run_graph
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INVARIANCE_IMAGES = 41  # 32 and a ragged 9
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the report."""
-
-    name: str
-    passed: bool
-    detail: str
 
 
 def verify_bundle(path: Path) -> list[Check]:
