@@ -24,6 +24,7 @@ from bootleg_bundle.images import ImageLimits, decode
 from bootleg_training.progress import track
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -65,18 +66,23 @@ def read_scenes(folder: Path, side: int, *, ignore: int | None = 255, classes: i
         DataError: a folder is missing or empty, an image or mask is unreadable, alone, or of another size than its
             partner, or a label is out of range.
     """
-    pairs = _pairs(folder)
+    pairs = paired_files(folder)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         loaded = pool.map(partial(_load, side=side), pairs)
         read = list(track(loaded, len(pairs), f"read {folder.name}"))
     digest = hashlib.sha256(b"".join(content for _, _, content in read))
     masks = np.stack([mask for _, mask, _ in read])
-    count = classes or _named_classes(folder) or _largest(masks, ignore) + 1
-    _check_labels(pairs, masks, count, ignore)
+    count = classes or _named_classes(folder) or largest_label(masks, ignore) + 1
+    check_labels(pairs, masks, count, ignore)
     return Scenes(np.stack([image for image, _, _ in read]), masks, count, ignore, digest.hexdigest())
 
 
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+def paired_files(folder: Path) -> list[tuple[Path, Path]]:
+    """Every image and its mask, by name.
+
+    Raises:
+        DataError: a folder is missing or empty, two images share a name, or one of a pair is alone.
+    """
     for part in ("images", "masks"):
         if not (folder / part).is_dir():
             raise DataError(f"{folder} is no segmentation set: it has no folder {part}/")
@@ -93,7 +99,12 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     return [(path, folder / "masks" / f"{path.stem}.png") for path in images]
 
 
-def _load(pair: tuple[Path, Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bytes]:
+def read_pair(pair: tuple[Path, Path]) -> tuple[NDArray[np.uint8], Image.Image, bytes]:
+    """Read an image ``[h, w, 3]``, its mask in mode L, and a hash of both.
+
+    Raises:
+        DataError: one of them is unreadable, or they differ in size.
+    """
     image_path, mask_path = pair
     content = image_path.read_bytes()
     try:
@@ -105,7 +116,11 @@ def _load(pair: tuple[Path, Path], side: int) -> tuple[NDArray[np.uint8], NDArra
         raise DataError(
             f"{mask_path} is {mask.size[0]} x {mask.size[1]} pixels, its image {rgb.shape[1]} x {rgb.shape[0]}"
         )
-    identity = hashlib.sha256(content + mask.tobytes()).digest()
+    return rgb, mask, hashlib.sha256(content + mask.tobytes()).digest()
+
+
+def _load(pair: tuple[Path, Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bytes]:
+    rgb, mask, identity = read_pair(pair)
     squeezed = np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC))
     labels = np.asarray(mask.resize((side, side), Image.Resampling.NEAREST))
     return squeezed, labels, identity
@@ -131,20 +146,31 @@ def _check_header(path: Path, mask: Image.Image) -> None:
         raise DataError(f"{path} has colour mode {mask.mode}; a mask holds one 8-bit label a pixel, mode L or P")
 
 
+def classes_file(folder: Path) -> Path | None:
+    """``classes.txt`` in the folder or beside it; None where there is none."""
+    return next((file for file in (folder / CLASSES_NAME, folder.parent / CLASSES_NAME) if file.is_file()), None)
+
+
 def _named_classes(folder: Path) -> int:
     """How many names ``classes.txt`` holds; 0 where there is none."""
-    for file in (folder / CLASSES_NAME, folder.parent / CLASSES_NAME):
-        if file.is_file():
-            return len(file.read_text(encoding="utf-8").strip().splitlines())
-    return 0
+    file = classes_file(folder)
+    return len(file.read_text(encoding="utf-8").strip().splitlines()) if file else 0
 
 
-def _largest(masks: NDArray[np.uint8], ignore: int | None) -> int:
+def largest_label(masks: NDArray[np.uint8], ignore: int | None) -> int:
+    """The largest label that is not the ignored one; 0 where there is none."""
     counted = masks if ignore is None else masks[masks != ignore]
     return int(counted.max(initial=0))
 
 
-def _check_labels(pairs: list[tuple[Path, Path]], masks: NDArray[np.uint8], classes: int, ignore: int | None) -> None:
+def check_labels(
+    pairs: Sequence[tuple[Path, Path]], masks: Iterable[NDArray[np.uint8]], classes: int, ignore: int | None
+) -> None:
+    """Refuse labels that are no class.
+
+    Raises:
+        DataError: naming the mask, the label and the classes.
+    """
     for (_, path), mask in zip(pairs, masks, strict=True):
-        if (largest := _largest(mask, ignore)) >= classes:
+        if (largest := largest_label(mask, ignore)) >= classes:
             raise DataError(f"{path} holds label {largest}; there are {classes} classes, 0 to {classes - 1}")

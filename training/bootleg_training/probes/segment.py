@@ -101,7 +101,7 @@ def segment_checkpoint(
     return [
         Probe(
             probe=f"segmentation-{head}{suffix(name)}",
-            dataset=settings.name or _dataset(train),
+            dataset=settings.name or dataset_name(train),
             metric="mIoU",
             value=round(score.miou, 4),
             random_init=round(found[TWIN][head].miou, 4),
@@ -138,7 +138,7 @@ def _tokens(cache: FeatureCache, encoder: Encoder, scenes: Scenes, spec: Preproc
     return found["patches"]
 
 
-def _dataset(folder: Path) -> str:
+def dataset_name(folder: Path) -> str:
     """The folder's name, or its parent's where it is called after a split."""
     whole = folder.resolve()
     return whole.parent.name if whole.name.lower() in SPLITS and whole.parent.name else whole.name
