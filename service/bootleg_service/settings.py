@@ -69,6 +69,15 @@ class EngineSettings(_Settings):
     tensorrt_batches: Batches = Field(BATCHES, description="batch buckets of the engine, as it was built")
 
 
+class MaskSettings(_Settings):
+    """What making masks may cost."""
+
+    threads: Count = Field(1, description="that cluster, enlarge and write masks")
+    max_waiting: Count = Field(64, description="masks waiting for such a thread")
+    max_pixels: Count = Field(2**24, description="of all masks of one answer")
+    max_vertices: Count = Field(200_000, description="of the polygons of one mask")
+
+
 class Settings(_Settings):
     """All of them."""
 
@@ -76,5 +85,6 @@ class Settings(_Settings):
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
     engine: EngineSettings = EngineSettings()
+    masks: MaskSettings = MaskSettings()
     decode_threads: Count = 2
     max_decodes: Count = Field(512, description="images waiting for a decode thread")
