@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import numpy as np
 import orjson
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bootleg_service.selection import Selection
     from bootleg_service.vectors import Dtype
 
+T = TypeVar("T")
 Wire = Literal["application/json", "application/x-npy", "application/octet-stream"]
 EncodingFormat = Literal["float", "base64"]
 
@@ -44,15 +45,25 @@ def negotiate(accept: str) -> Wire:
     Raises:
         NotAcceptableError: none of the accepted types is served.
     """
-    best: tuple[float, Wire] | None = None
+    return choose(accept, _ACCEPTED)
+
+
+def choose(accept: str, accepted: Mapping[str, T]) -> T:
+    """Choose among what ``accepted`` has for each media type of an ``Accept`` header.
+
+    Raises:
+        NotAcceptableError: none of them is accepted.
+    """
+    best: tuple[float, T] | None = None
     for part in (accept or "*/*").split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         quality = next((_quality(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
-        wire = _ACCEPTED.get(name.lower())
-        if wire is not None and quality > 0 and (best is None or quality > best[0]):
-            best = quality, wire
+        chosen = accepted.get(name.lower())
+        if chosen is not None and quality > 0 and (best is None or quality > best[0]):
+            best = quality, chosen
     if best is None:
-        raise NotAcceptableError(f"Accept: this route answers {JSON}, {NPY} and {RAW}", param="accept")
+        served = ", ".join(name for name in accepted if "*" not in name)
+        raise NotAcceptableError(f"Accept: what is asked for here comes as {served}", param="accept")
     return best[1]
 
 
@@ -109,8 +120,8 @@ def embedding_list(rows: Rows, selection: Selection, encoding: EncodingFormat, d
         return {"embedding": base64_numbers(vector) if encoding == "base64" else vector}
 
     data = rows.listed("embedding", "embedding", row)
-    trailer = _trailer(selection.manifest, len(rows), selection.space)
-    return to_json({"object": "list", "data": data, **trailer, "dtype": dtype})
+    end = trailer(selection.manifest, len(rows), selection.space)
+    return to_json({"object": "list", "data": data, **end, "dtype": dtype})
 
 
 def patch_list(rows: Rows, selection: Selection) -> bytes:
@@ -129,7 +140,7 @@ def patch_list(rows: Rows, selection: Selection) -> bytes:
         }
 
     data = rows.listed("patch_tokens", "patch_tokens", row)
-    return to_json({"object": "list", "data": data, **_trailer(manifest, len(rows), selection.grid_space)})
+    return to_json({"object": "list", "data": data, **trailer(manifest, len(rows), selection.grid_space)})
 
 
 def npy(array: NDArray[Any]) -> bytes:
@@ -149,7 +160,8 @@ def to_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _trailer(manifest: Manifest, images: int, space: str) -> dict[str, Any]:
+def trailer(manifest: Manifest, images: int, space: str) -> dict[str, Any]:
+    """What ends every list: who answered, in which space, at what cost."""
     tokens = images * manifest.outputs.grid[0] * manifest.outputs.grid[1]
     return {
         "model": manifest.name,

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_offline import FastAPIOffline
 
-from bootleg_service import documents, routes, routes_meta
+from bootleg_service import documents, routes, routes_meta, routes_segment
 from bootleg_service.batching.batcher import Batcher
 from bootleg_service.cache import build_cache
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.dialects import cohere, open_inference, openai, tei, weaviate
 from bootleg_service.edge import Edge, install_error_handlers
 from bootleg_service.engine import Engine, open_engine
+from bootleg_service.masks.heads import row_shapes
+from bootleg_service.masks.pool import MaskPool
 from bootleg_service.metrics import Metrics
 from bootleg_service.pipeline import Pipeline
 from bootleg_service.state import Service
@@ -61,7 +63,7 @@ def create_app(
             bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), store
         ),
     )
-    for module in (routes, openai, tei, cohere, weaviate, open_inference, routes_meta):
+    for module in (routes, routes_segment, openai, tei, cohere, weaviate, open_inference, routes_meta):
         app.include_router(module.router)
     documents.install(app)
     install_error_handlers(app)
@@ -93,12 +95,13 @@ def _lifespan(
             settings.batch,
             metrics,
             arriving=lambda: decode.arriving,
-            row_shapes=manifest.outputs.row_shapes,
+            row_shapes=row_shapes(manifest),
         )
         decode.when_idle = batcher.wake
         pipeline = Pipeline(bundle, store, decode, batcher, metrics, seconds=settings.limits.request_seconds)
+        masks = MaskPool(settings.masks, metrics, max_seconds=settings.limits.request_seconds / 2)
         metrics.info.labels(manifest.name, manifest.embedding_space, engine.device, engine.precision).set(1)
-        service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline)
+        service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline, masks)
         batcher.start()
         service.ready = True
         log.info("serving %s on %s, space %s", manifest.name, engine.device, manifest.embedding_space)
@@ -109,6 +112,7 @@ def _lifespan(
             await pipeline.close()
             await batcher.close()
             decode.close()
+            masks.close()
             await store.close()
 
     return lifespan

@@ -122,6 +122,7 @@ def _model(service: Service) -> dict[str, Any]:
         "patch_size": manifest.architecture.patch_size,
         "image_size": {"height": manifest.preprocess.height, "width": manifest.preprocess.width},
         "layers": list(manifest.outputs.layers),
+        "heads": {name: [label.name for label in head.classes] for name, head in manifest.heads.items()},
         "normalized": False,
         "precision": service.engine.precision,
     }

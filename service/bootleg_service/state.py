@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bootleg_bundle import Bundle
     from bootleg_service.batching.batcher import Batcher
     from bootleg_service.engine import Engine
+    from bootleg_service.masks.pool import MaskPool
     from bootleg_service.metrics import Metrics
     from bootleg_service.pipeline import Pipeline
     from bootleg_service.settings import Settings
@@ -38,6 +39,7 @@ class Service:
     engine: Engine
     batcher: Batcher
     pipeline: Pipeline
+    masks: MaskPool
     ready: bool = False
 
     def check_pinned_space(self, request: Request, space: str | None = None) -> None:

@@ -42,7 +42,8 @@ def pooled(tokens: NDArray[np.floating]) -> NDArray[np.float32]:
     rows, columns = np.arange(0, height, side), np.arange(0, width, side)
     sums = np.add.reduceat(np.add.reduceat(tokens.astype(np.float32), rows, axis=0), columns, axis=1)
     per_row, per_column = np.diff([*rows, height]), np.diff([*columns, width])
-    return (sums / (per_row[:, None, None] * per_column[:, None])).astype(np.float32)
+    means: NDArray[np.float64] = sums / (per_row[:, None, None] * per_column[:, None])
+    return means.astype(np.float32)
 
 
 def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,71 @@
+"""Threads that make masks, bounded like the decode pool: clustering and enlarging must not hold up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from bootleg_service import stages
+from bootleg_service.errors import OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bootleg_service.metrics import Metrics
+    from bootleg_service.settings import MaskSettings
+
+T = TypeVar("T")
+
+
+class MaskPool:
+    """Runs jobs in threads of its own; refuses those that would wait too long.
+
+    Args:
+        settings: threads and bounds.
+        metrics: where jobs are counted.
+        max_seconds: longest expected wait for a thread.
+    """
+
+    def __init__(self, settings: MaskSettings, metrics: Metrics, *, max_seconds: float) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._max_seconds = max_seconds
+        self._threads = ThreadPoolExecutor(settings.threads, "bootleg-mask")
+        self._seconds_per_job = 0.01
+        self.waiting = 0
+        """Jobs running or before their thread."""
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Run one job. A job whose caller has left before it began is not run.
+
+        Raises:
+            OverloadedError: too many jobs wait for a thread.
+        """
+        s = self._settings
+        wait = self.waiting * self._seconds_per_job / s.threads
+        if self.waiting >= s.max_waiting or wait > self._max_seconds:
+            raise OverloadedError(
+                f"{self.waiting} masks wait to be made, about {wait:.1f} s; "
+                f"the limits are {s.max_waiting:,} masks and {self._max_seconds:g} s",
+                retry_after=wait,
+            )
+        self.waiting += 1
+        try:
+            result, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, job)
+        finally:
+            self.waiting -= 1
+        self._seconds_per_job += 0.2 * (seconds - self._seconds_per_job)
+        self._metrics.stage_seconds.labels("mask").observe(seconds)
+        stages.took("encode", seconds)
+        return result
+
+    def close(self) -> None:
+        """Stop the threads; whoever waited for them has been answered."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _timed(job: Callable[[], T]) -> tuple[T, float]:
+    begun = time.perf_counter()
+    return job(), time.perf_counter() - begun
