@@ -40,11 +40,12 @@ def exchange(request: Request, retry: Retry, chance: Chance, *, expires: float, 
     Raises:
         ApiError: a refusal, or the last of ``retry.attempts`` faults that may pass.
         ConnectionLostError: likewise, without an answer.
-        CallDeadlineError: the deadline came first.
+        CallDeadlineError: the deadline, or ``retry.seconds``, came first.
     """
     request_id = chance.request_id()
     request = replace(request, headers={**request.headers, "X-Request-ID": request_id})
     fault: ClientError | None = None
+    expires = min(expires, chance.clock() + retry.seconds)
     for attempt in range(1, retry.attempts + 1):
         left = expires - chance.clock()
         if left <= 0:
@@ -78,7 +79,7 @@ def retry_after(value: str | None) -> float:
 
 
 def _pause(outcome: Reply | Lost, attempt: int, retry: Retry, chance: Chance) -> float:
-    longest = min(retry.longest_seconds, retry.first_seconds * 2.0 ** (attempt - 1))
+    longest = min(retry.longest_seconds, retry.first_seconds * 2.0 ** min(attempt - 1, 60))
     asked = 0.0 if isinstance(outcome, Lost) else retry_after(outcome.header("retry-after"))
     return asked + chance.uniform(0.0, longest)
 
@@ -90,6 +91,6 @@ def _fault(outcome: Reply | Lost, request_id: str) -> ClientError:
 
 
 def _too_late(request_id: str, attempts: int) -> CallDeadlineError:
-    error = CallDeadlineError(f"the call's deadline passed after {attempts} attempts at a request")
+    error = CallDeadlineError(f"the deadline passed after {attempts} attempts at a request")
     error.request_id = request_id
     return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -39,7 +40,8 @@ class Retry(_Settings):
     service's ``Retry-After``.
     """
 
-    attempts: int = Field(8, ge=1, le=100, description="in all, of one request")
+    attempts: int = Field(8, ge=1, description="in all, of one request")
+    seconds: Seconds = Field(math.inf, description="of one request with all its attempts")
     first_seconds: Seconds = Field(0.25, description="upper end of the first wait")
     longest_seconds: Seconds = Field(20.0, description="the upper end stops doubling here")
     statuses: frozenset[int] = frozenset({429, 502, 503, 504})
