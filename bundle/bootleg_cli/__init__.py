@@ -35,6 +35,9 @@ COMMANDS = {
         "tensorrt",
         "Build a TensorRT engine of a bundle, on the GPU that will run it.",
     ),
+    "embed": Command(
+        "bootleg_embed.cli:embed", "cpu", "Embed a whole data set into one file, resumable at any moment."
+    ),
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
     "import-weights": Command(
         "bootleg_training.cli.import_weights:import_weights",
@@ -70,7 +73,15 @@ COMMANDS = {
 
 _ASKED = "bootleg_cli.asked"
 
-OURS = ("bootleg_bundle", "bootleg_cli", "bootleg_export", "bootleg_service", "bootleg_training")
+OURS = (
+    "bootleg_bundle",
+    "bootleg_cli",
+    "bootleg_client",
+    "bootleg_embed",
+    "bootleg_export",
+    "bootleg_service",
+    "bootleg_training",
+)
 
 
 class LazyGroup(click.Group):
