@@ -29,15 +29,15 @@ _EXAMPLE: Final[dict[str, Any]] = {
             "color": [255, 64, 64],
             "area": 6,
             "bbox": [1, 0, 3, 2],
-            "rle": {"size": [3, 5], "counts": "32120O03"},
+            "rle": {"size": [3, 5], "counts": "3210003"},
         },
         {
             "label": 1,
             "name": "cluster 1",
-            "color": [64, 98, 255],
+            "color": [64, 120, 255],
             "area": 3,
             "bbox": [1, 2, 3, 1],
-            "rle": {"size": [3, 5], "counts": "51200000O"},
+            "rle": {"size": [3, 5], "counts": "5120001"},
         },
     ],
 }
