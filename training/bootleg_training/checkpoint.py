@@ -3,7 +3,8 @@
     encoder.safetensors     the EMA teacher: the encoder to use
     student.safetensors     for continued pretraining
     predictor.safetensors   for continued pretraining
-    config.json             architecture, preprocessing, target layers, provenance, probes, hashes
+    heads/NAME.safetensors  a segmentation head each, where some were trained
+    config.json             architecture, preprocessing, target layers, provenance, probes, heads, hashes
 
 Export imports this module and :mod:`bootleg_training.vit`, nothing else of this package.
 """
@@ -20,9 +21,11 @@ from safetensors.torch import load_file, save_file
 
 from bootleg_bundle.bundle import file_sha256
 from bootleg_bundle.errors import CheckpointError, first_fault
-from bootleg_bundle.manifest import FileEntry, Probe, Provenance
+from bootleg_bundle.manifest import FileEntry, ModelName, Probe, Provenance
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.config import EncoderConfig, RunConfig
+from bootleg_training.heads.config import HeadConfig
+from bootleg_training.heads.model import SegmentationHead, build_head
 from bootleg_training.vit import Encoder
 
 if TYPE_CHECKING:
@@ -35,6 +38,17 @@ CONFIG_NAME = "config.json"
 ENCODER_NAME = "encoder.safetensors"
 STUDENT_NAME = "student.safetensors"
 PREDICTOR_NAME = "predictor.safetensors"
+
+
+def head_file(name: str) -> str:
+    """Where in the checkpoint a head's weights lie."""
+    return f"heads/{name}.safetensors"
+
+
+def head_probe(name: str) -> str:
+    """What the probe record of a head is called."""
+    return f"segmentation:{name}"
+
 
 TrainingProvenance = Annotated[Provenance, Field(description="checkpoint_sha256 is that of the encoder's weights")]
 
@@ -51,15 +65,19 @@ class CheckpointConfig(BaseModel):
     run: RunConfig
     provenance: TrainingProvenance
     probes: tuple[Probe, ...] = ()
+    heads: dict[ModelName, HeadConfig] = Field(default_factory=dict)
     files: dict[str, FileEntry]
     attention_heads_stated: bool = Field(
         default=False, description="a person said how many heads imported weights have, and it is not the custom"
     )
 
     @model_validator(mode="after")
-    def _has_an_encoder(self) -> Self:
+    def _lists_what_it_names(self) -> Self:
         if ENCODER_NAME not in self.files:
             raise ValueError(f"files: {ENCODER_NAME} is not listed")
+        for name in self.heads:
+            if head_file(name) not in self.files:
+                raise ValueError(f"files: {head_file(name)} is not listed")
         return self
 
     @model_validator(mode="after")
@@ -110,16 +128,67 @@ def write_checkpoint(path: Path, weights: Mapping[str, Mapping[str, Tensor]], co
     files: dict[str, FileEntry] = {}
     for role, tensors in weights.items():
         name = f"{role}.safetensors"
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, partial / name)
-        (partial / name).chmod(0o644)  # safetensors writes 0600, which a container's user could not read
-        flush(partial / name)
-        files[name] = FileEntry(sha256=file_sha256(partial / name), bytes=(partial / name).stat().st_size)
-    model = CheckpointConfig.model_validate({**config, "files": files})
-    text = json.dumps(model.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-    (partial / CONFIG_NAME).write_text(text, encoding="utf-8")
-    flush(partial / CONFIG_NAME)
+        files[name] = _write_weights(partial / name, tensors)
+    replace_config(partial, CheckpointConfig.model_validate({**config, "files": files}))
     partial.rename(path)
     flush(path.parent)
+
+
+def replace_config(path: Path, config: CheckpointConfig) -> None:
+    """Write a checkpoint's ``config.json``, whole or not at all."""
+    partial = path / f"{CONFIG_NAME}.partial"
+    text = json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    flush(partial)
+    partial.replace(path / CONFIG_NAME)
+    flush(path)
+
+
+def write_head(path: Path, name: str, head: HeadConfig, weights: Mapping[str, Tensor], probe: Probe) -> None:
+    """Put a segmentation head into a checkpoint, in place of one of the same name.
+
+    A crash leaves a checkpoint that can be read, with the head or without it.
+
+    Args:
+        path: the checkpoint.
+        name: of the head.
+        head: its description.
+        weights: its parameters.
+        probe: its score, named by :func:`head_probe`.
+
+    Raises:
+        CheckpointError: see :func:`read_config`.
+    """
+    assert probe.probe == head_probe(name), f"{probe.probe} is no score of the head {name}"
+    config, file = read_config(path), head_file(name)
+    if name in config.heads:  # first from the list: a new file under an old hash would spoil the whole checkpoint
+        config = _without_head(config, name)
+        replace_config(path, config)
+    (path / file).parent.mkdir(exist_ok=True)
+    entry = _write_weights(path / file, weights)
+    fields = {
+        **dict(config),
+        "heads": {**config.heads, name: head},
+        "files": {**config.files, file: entry},
+        "probes": (*config.probes, probe),
+    }
+    replace_config(path, CheckpointConfig.model_validate(fields))
+
+
+def _without_head(config: CheckpointConfig, name: str) -> CheckpointConfig:
+    changed = {
+        "heads": {other: head for other, head in config.heads.items() if other != name},
+        "files": {file: entry for file, entry in config.files.items() if file != head_file(name)},
+        "probes": tuple(probe for probe in config.probes if probe.probe != head_probe(name)),
+    }
+    return config.model_copy(update=changed)
+
+
+def _write_weights(file: Path, weights: Mapping[str, Tensor]) -> FileEntry:
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, file)
+    file.chmod(0o644)  # safetensors writes 0600, which a container's user could not read
+    flush(file)
+    return FileEntry(sha256=file_sha256(file), bytes=file.stat().st_size)
 
 
 def parse_config(path: Path) -> CheckpointConfig:
@@ -169,6 +238,25 @@ def load_encoder(path: Path) -> tuple[Encoder, CheckpointConfig]:
     except RuntimeError as error:
         raise CheckpointError(f"{path / ENCODER_NAME} does not fit the architecture in {CONFIG_NAME}") from error
     return encoder.eval(), config
+
+
+def load_head(path: Path, name: str, config: CheckpointConfig) -> SegmentationHead:
+    """Build one of a checkpoint's heads, in evaluation mode, on the CPU, in float32.
+
+    Args:
+        path: the checkpoint.
+        name: one of ``config.heads``.
+        config: as :func:`load_encoder` or :func:`read_config` returned it, which verified the file.
+
+    Raises:
+        CheckpointError: the weights do not fit the head's description.
+    """
+    head = build_head(config.heads[name], config.encoder.width, len(config.target_layers))
+    try:
+        head.load_state_dict(load_file(path / head_file(name)))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path / head_file(name)} does not fit its description in {CONFIG_NAME}") from error
+    return head.eval()
 
 
 def flush(path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import torch
 
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.manifest import Probe
-from bootleg_training.checkpoint import CONFIG_NAME, read_config
+from bootleg_training.checkpoint import read_config, replace_config
 from bootleg_training.probes.attentive import DEFAULTS as ATTENTIVE
 from bootleg_training.probes.cache import FeatureCache, open_cache
 from bootleg_training.probes.classify import NEEDS, Kind, Labelled, Score, score, score_blocks
@@ -83,10 +82,7 @@ def record_probes(path: Path, probes: list[Probe]) -> None:
     config = read_config(path)
     new = {(p.probe, p.dataset) for p in probes}
     kept = [p for p in config.probes if (p.probe, p.dataset) not in new]
-    updated = config.model_copy(update={"probes": (*kept, *probes)})
-    partial = path / f"{CONFIG_NAME}.partial"
-    partial.write_text(json.dumps(updated.model_dump(mode="json"), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path / CONFIG_NAME)
+    replace_config(path, config.model_copy(update={"probes": (*kept, *probes)}))
 
 
 def _check_packs(train: Pack, test: Pack, spec: PreprocessSpec) -> None:

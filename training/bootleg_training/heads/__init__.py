@@ -1,0 +1,1 @@
+"""Segmentation heads: trained on frozen tokens, kept in the checkpoint, exported beside the encoder."""
