@@ -23,14 +23,23 @@ ALLOWED = {
     "bootleg_bundle": (),
     "bootleg_cli": ("bootleg_bundle",),
     "bootleg_training": ("bootleg_bundle",),
-    "bootleg_export": ("bootleg_bundle", "bootleg_training.vit", "bootleg_training.checkpoint"),
+    # Besides the model: the one reader of packs, for calibration, and the probes, for what a precision costs on a task.
+    "bootleg_export": (
+        "bootleg_bundle",
+        *(f"bootleg_training.{name}" for name in ("vit", "checkpoint", "resize", "data", "probes", "progress")),
+    ),
     "bootleg_service": ("bootleg_bundle",),
     "bootleg_client": ("bootleg_bundle",),
     "bootleg_embed": ("bootleg_bundle", "bootleg_client", "bootleg_service"),
 }
 # Builds an engine on the machine that serves, and proves it with the very session that will run it; never torch.
 ENGINE_BUILDER = "bootleg_export.tensorrt"
-ENGINE_BUILDER_ALSO = ("bootleg_service.engine", "bootleg_service.errors", "bootleg_service.tensorrt")
+ENGINE_BUILDER_ALSO = (
+    "bootleg_service.engine",
+    "bootleg_service.errors",
+    "bootleg_service.masks.heads",
+    "bootleg_service.tensorrt",
+)
 FORBIDDEN = ("pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal", "timm", "torchvision")
 TORCH_ONLY_IN = {"bootleg_training", "bootleg_export"}
 

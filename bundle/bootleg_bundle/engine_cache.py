@@ -1,69 +1,22 @@
-"""Where TensorRT engines lie on the machine that built them, and how they are named.
+"""Where TensorRT engines lie on the machine that built them.
 
-``bootleg engine`` stores an engine here and the service loads it. An engine fits one bundle, one kind
-of GPU and one version of TensorRT: its name says all three, and nothing near enough is ever taken.
+``bootleg engine`` stores an engine here and the service loads it, each under its key's name; nothing
+near enough is ever taken, and nothing that its record does not vouch for is run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bootleg_bundle.errors import ConfigError, EngineFileError, first_fault
+from bootleg_bundle.engine_key import EngineKey
+from bootleg_bundle.errors import EngineFileError, first_fault
 
-if TYPE_CHECKING:
-    from bootleg_bundle.bundle import Bundle
-
-BATCHES: Final = (1, 8, 32)
-"""An engine's batch buckets: largest sizes of its optimisation profiles."""
-
-BUILDER_FLAGS: Final = ("no_tf32",)
-"""What ``bootleg engine`` sets beside the defaults. TF32 would round float32 products to 10 bits, more than the golden
-check of fp32 allows. Never the refit flag: TensorRT 11.3 can zero biases of refittable engines."""
-
-LARGEST_BATCH: Final = 4096
 RECORD_LIMIT: Final = 64 * 1024  # bytes; a record has about one thousand
-
-
-def _ascending(batches: tuple[int, ...]) -> tuple[int, ...]:
-    if not batches or list(batches) != sorted(set(batches)) or not 1 <= batches[0] <= batches[-1] <= LARGEST_BATCH:
-        raise ValueError(f"{','.join(map(str, batches))}: give sizes in ascending order, each 1 to {LARGEST_BATCH}")
-    return batches
-
-
-Batches = Annotated[tuple[int, ...], AfterValidator(_ascending)]
-
-
-class EngineKey(BaseModel):
-    """Everything that decides whether an engine may be run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bundle: str = Field(pattern=r"^[0-9a-f]{64}$", description="the bundle's sha256")
-    precision: str
-    gpu: str = Field(description="the GPU's name, as its driver gives it")
-    compute_capability: str = Field(pattern=r"^\d+\.\d+$")
-    tensorrt: str = Field(description="TensorRT's whole version")
-    batches: Batches
-    flags: tuple[str, ...] = Field(description="of the builder, where they differ from its defaults")
-
-    @property
-    def stem(self) -> str:
-        """The name of its files: readable first, then a hash of the whole key."""
-        digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-        return f"{self.bundle[:12]}-{self.precision}-{self.machine}-{digest[:12]}"
-
-    @property
-    def machine(self) -> str:
-        """GPU and TensorRT alone: the name of what all bundles share here, such as a timing cache."""
-        gpu = re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")[:40]
-        return f"{gpu}-sm{self.compute_capability.replace('.', '')}-trt{self.tensorrt}"
 
 
 class EngineRecord(BaseModel):
@@ -82,47 +35,12 @@ class EngineRecord(BaseModel):
     golden: dict[int, float] = Field(description="batch -> largest relative error (Frobenius) of a golden output")
 
 
-def engine_key(
-    bundle: Bundle,
-    precision: str,
-    *,
-    gpu: str,
-    compute_capability: str,
-    tensorrt: str,
-    batches: tuple[int, ...],
-    flags: tuple[str, ...] = BUILDER_FLAGS,
-) -> EngineKey:
-    """The key of a bundle's engine on this machine, the same for who builds it and who runs it."""
-    return EngineKey(
-        bundle=bundle.sha256,
-        precision=precision,
-        gpu=gpu,
-        compute_capability=compute_capability,
-        tensorrt=tensorrt,
-        batches=batches,
-        flags=flags,
-    )
-
-
 def default_engine_cache() -> Path:
     """The directory of engines where none is set: the user's own, or the system's for a user without a home."""
     try:
         return Path.home() / ".cache" / "bootleg-vision" / "engines"
     except RuntimeError:  # a container that runs as a number with no name
         return Path("/var/cache/bootleg-vision/engines")
-
-
-def parse_batches(text: str) -> tuple[int, ...]:
-    """Read a list such as ``1,8,32``.
-
-    Raises:
-        ConfigError: it is none, not ascending, or out of bounds.
-    """
-    try:
-        return _ascending(tuple(int(part) for part in text.split(",")))
-    except ValueError as error:
-        reason = str(error) if "ascending" in str(error) else f"{text!r} is no list of numbers such as 1,8,32"
-        raise ConfigError(f"batches: {reason}") from None
 
 
 def prepare_cache(folder: Path) -> None:

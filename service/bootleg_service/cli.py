@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bootleg_bundle import default_bundle_path, open_bundle
-from bootleg_bundle.engine_cache import BATCHES, default_engine_cache, parse_batches
+from bootleg_bundle.engine_cache import default_engine_cache
+from bootleg_bundle.engine_key import BATCHES, parse_batches
 from bootleg_bundle.images import ImageLimits
 from bootleg_service.errors import StartupError
 from bootleg_service.settings import BatchSettings, CacheSettings, EngineSettings, RequestLimits, Settings

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bootleg_bundle.engine_cache import BATCHES, Batches, default_engine_cache
+from bootleg_bundle.engine_cache import default_engine_cache
+from bootleg_bundle.engine_key import BATCHES, Batches
 from bootleg_bundle.images import ImageLimits
 
 Seconds = Annotated[float, Field(gt=0)]

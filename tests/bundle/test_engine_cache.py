@@ -8,16 +8,15 @@ import pytest
 from pydantic import ValidationError
 
 from bootleg_bundle.engine_cache import (
-    EngineKey,
     EngineRecord,
     default_engine_cache,
     load_engine,
-    parse_batches,
     prepare_cache,
     remove_engine,
     store_engine,
     write_whole,
 )
+from bootleg_bundle.engine_key import EngineKey, parse_batches
 from bootleg_bundle.errors import ConfigError, EngineFileError
 
 PLAN = b"an engine, as far as files go"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from bootleg_bundle.engine_cache import BATCHES, default_engine_cache, parse_batches
+from bootleg_bundle.engine_cache import default_engine_cache
+from bootleg_bundle.engine_key import BATCHES, parse_batches
 
 
 @click.command(context_settings={"show_default": True})

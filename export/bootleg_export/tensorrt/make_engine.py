@@ -12,19 +12,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bootleg_bundle.engine_cache import (
-    EngineKey,
     EngineRecord,
-    engine_key,
     load_engine,
     prepare_cache,
     remove_engine,
     store_engine,
     write_whole,
 )
+from bootleg_bundle.engine_key import EngineKey, engine_key
 from bootleg_bundle.errors import EngineBuildError, EngineFileError
 from bootleg_export.tensorrt.build import prepare, use_timings
 from bootleg_service.engine import Engine, choose_precision
 from bootleg_service.errors import StartupError
+from bootleg_service.masks.heads import with_heads
 from bootleg_service.tensorrt.cuda import Cuda, CudaError
 from bootleg_service.tensorrt.library import import_tensorrt, make_logger
 from bootleg_service.tensorrt.session import TensorRtSession
@@ -136,7 +136,7 @@ def check_engine(trt: Any, cuda: Cuda, bundle: Bundle, key: EngineKey, plan: byt
     session = None
     try:
         session = TensorRtSession(trt, cuda, plan, bundle.manifest)
-        engine = Engine(bundle, "tensorrt", key.precision, session)
+        engine = Engine(bundle, "tensorrt", key.precision, with_heads(session, bundle, threads=0))
         engine.warm_up(key.batches)
         return {batch: engine.check_golden(batch) for batch in key.batches}
     except (StartupError, CudaError) as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bootleg_bundle.engine_cache import engine_key, load_engine
+from bootleg_bundle.engine_cache import load_engine
+from bootleg_bundle.engine_key import engine_key
 from bootleg_bundle.errors import EngineFileError
 from bootleg_service.errors import StartupError
 from bootleg_service.tensorrt.cuda import Cuda, CudaError

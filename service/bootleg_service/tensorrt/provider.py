@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import onnxruntime as ort
 
-from bootleg_bundle.engine_cache import EngineKey, engine_key, prepare_cache
+from bootleg_bundle.engine_cache import prepare_cache
+from bootleg_bundle.engine_key import EngineKey, engine_key
 from bootleg_bundle.manifest import GRAPH_INPUT
 from bootleg_service.errors import StartupError
 from bootleg_service.onnx_session import PROVIDERS, OnnxSession

@@ -78,6 +78,8 @@ class TensorRtSession:
         self._cuda.use()
         starts = range(0, len(pixels), self.largest)
         pieces = [self._run(pixels[start : start + self.largest], names) for start in starts]
+        if len(pieces) == 1:
+            return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bootleg_bundle import default_bundle_path, open_bundle
-from bootleg_bundle.engine_cache import BATCHES
+from bootleg_bundle.engine_key import BATCHES
 from bootleg_bundle.errors import EngineBuildError
 from bootleg_export.tensorrt.build import prepare
 from bootleg_service.tensorrt.library import make_logger

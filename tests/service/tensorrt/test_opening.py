@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from bootleg_bundle.engine_cache import EngineRecord, engine_key, store_engine
+from bootleg_bundle.engine_cache import EngineRecord, store_engine
+from bootleg_bundle.engine_key import engine_key
 from bootleg_bundle.manifest import GRAPH_OUTPUTS
 from bootleg_service.engine import open_engine
 from bootleg_service.errors import StartupError

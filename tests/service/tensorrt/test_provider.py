@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from bootleg_bundle.engine_cache import engine_key
+from bootleg_bundle.engine_key import engine_key
 from bootleg_service import onnx_session
 from bootleg_service.engine import open_engine
 from bootleg_service.errors import StartupError
