@@ -30,13 +30,13 @@ COMMANDS = {
     "doctor": Command(
         "bootleg_training.cli.doctor:doctor", "training", "Check versions, devices, decode speed and disk space."
     ),
+    "embed": Command(
+        "bootleg_embed.cli:embed", "cpu", "Embed a whole data set into one file, resumable at any moment."
+    ),
     "engine": Command(
         "bootleg_export.tensorrt.cli:engine",
         "tensorrt",
         "Build a TensorRT engine of a bundle, on the GPU that will run it.",
-    ),
-    "embed": Command(
-        "bootleg_embed.cli:embed", "cpu", "Embed a whole data set into one file, resumable at any moment."
     ),
     "export": Command("bootleg_export.cli:export", "export,cpu", "Turn a checkpoint into a verified bundle."),
     "import-weights": Command(

@@ -179,3 +179,25 @@ def test_what_cannot_be_is_refused_by_name(pictures, tmp_path, tiny_bundle, opti
     assert result.exit_code == 2
     assert words in result.stderr
     assert not list(tmp_path.glob("a.*"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "options", "extra"), [("onnxruntime", [], "cpu"), ("httpx", ["--url", "http://127.0.0.1:9"], "client")]
+)
+def test_a_missing_extra_answers_with_the_line_to_install(pictures, tmp_path, missing, options, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None; from bootleg_cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "embed", str(pictures), "--out", str(tmp_path / "a.npy"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"pip install 'bootleg-vision[{extra}]'" in done.stderr
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_help_imports_no_model_runtime_and_no_client():
+    heavy = ["torch", "onnxruntime", "httpx", "pyarrow", "bootleg_service", "bootleg_client"]
+    code = "import sys; from bootleg_cli import main\n"
+    code += f"try: main(['embed', '--help'])\nfinally: print('imported:', [n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--max-corrupt" in done.stdout
+    assert "imported: []" in done.stdout
