@@ -65,6 +65,20 @@ def test_tensorboard_writes_events_that_it_can_read(tmp_path, config):
     assert [event.value for event in events.Scalars("explained/0")] == [0.25]
 
 
+@pytest.mark.parametrize(("from_step", "expected"), [(20, [10, 20, 30]), (0, [30])])
+def test_tensorboard_shows_steps_that_a_crashed_run_logged_once(tmp_path, config, from_step, expected):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for again, steps in ((0, (10, 20, 30, 40)), (from_step, (30,))):
+        tracker = open_tracker("tensorboard", tmp_path, config, from_step=again)
+        for step in steps:
+            tracker.log(step, {"loss": 0.5})
+        tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == expected
+
+
 @pytest.fixture
 def wandb(monkeypatch):
     module = types.ModuleType("wandb")

@@ -10,6 +10,7 @@ import importlib
 import logging
 import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bootleg_bundle.errors import ConfigError
@@ -68,7 +69,7 @@ class Guarded:
             _log.warning("tracker %s fails (%s); the run goes on without it", self._name, type(error).__name__)
 
 
-def open_tracker(name: str, out: Path, config: RunConfig) -> Tracker:
+def open_tracker(name: str, out: Path, config: RunConfig, *, from_step: int = 0) -> Tracker:
     """Open a tracker for the run in ``out``; a resumed run goes on in the tracker's own run.
 
     Args:
@@ -77,12 +78,13 @@ def open_tracker(name: str, out: Path, config: RunConfig) -> Tracker:
             variable ``MLFLOW_TRACKING_URI`` names a server.
         out: run folder.
         config: recorded with the run.
+        from_step: the step that the run goes on from; what a crashed run has logged beyond it is logged again.
 
     Raises:
         ConfigError: an unknown name, an extra that is not installed, or a tracker that does not start.
     """
     openers: dict[str, Callable[[Path, RunConfig], Tracker]] = {
-        "tensorboard": _TensorBoard,
+        "tensorboard": partial(_TensorBoard, from_step=from_step),
         "wandb": _Wandb,
         "mlflow": _Mlflow,
     }
@@ -101,8 +103,10 @@ def open_tracker(name: str, out: Path, config: RunConfig) -> Tracker:
 
 
 class _TensorBoard:
-    def __init__(self, out: Path, config: RunConfig) -> None:
-        self._writer: Any = _module("torch.utils.tensorboard").SummaryWriter(str(out / "tensorboard"))
+    def __init__(self, out: Path, config: RunConfig, *, from_step: int) -> None:
+        again = from_step + 1 if from_step else 0  # a run that begins anew measures its step 0 again
+        writer = _module("torch.utils.tensorboard").SummaryWriter
+        self._writer: Any = writer(str(out / "tensorboard"), purge_step=again)  # TensorBoard hides the earlier ones
         self._writer.add_text("config", f"```json\n{config.model_dump_json(indent=2)}\n```")
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
