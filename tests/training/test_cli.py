@@ -13,7 +13,7 @@ from bootleg_training.checkpoint import load_encoder, read_config
 from bootleg_training.data.pack import open_pack
 from bootleg_training.engine import batch
 from bootleg_training.engine.batch import make_batch
-from bootleg_training.engine.loop import INTERRUPTED
+from bootleg_training.engine.stop import INTERRUPTED
 from tests import images
 
 SMALL = [

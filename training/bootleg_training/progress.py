@@ -53,6 +53,16 @@ def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
             shown.update(done)
 
 
+class Silent:
+    """Shows nothing: the display of a process that does not lead."""
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show nothing."""
+
+    def say(self, line: str) -> None:
+        """Print nothing."""
+
+
 class _Bar:
     def __init__(self, bars: Progress, title: str, total: int, done: int) -> None:
         self._bars = bars

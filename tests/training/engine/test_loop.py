@@ -15,8 +15,9 @@ from bootleg_training.checkpoint import load_encoder, read_config, weights_sha25
 from bootleg_training.engine import batch, loop
 from bootleg_training.engine.batch import Batch, make_batch
 from bootleg_training.engine.divergence import replay, save_reproduction
-from bootleg_training.engine.loop import Interrupted, Options, train
+from bootleg_training.engine.loop import Options, train
 from bootleg_training.engine.progress import Progress
+from bootleg_training.engine.stop import Interrupted
 from bootleg_training.engine.trainer import Trainer
 from tests.training.tiny import CPU, tiny_batch, tiny_config, tiny_pack
 
@@ -261,18 +262,33 @@ def test_how_images_are_read_does_not_change_the_run(tmp_path, pack, mode):
     assert_same_run(tmp_path / "auto", tmp_path / mode)
 
 
-def test_a_longer_run_may_go_on_where_it_is_allowed(tmp_path, pack):
-    run(tiny_config(), pack, tmp_path / "run")
-    (tmp_path / "run" / "checkpoint").rename(tmp_path / "short")
-    run(tiny_config(images=128), pack, tmp_path / "run", allow=frozenset({"images"}))
-    assert read_config(tmp_path / "run" / "checkpoint").provenance.images_seen == 128
-    assert [line["step"] for line in steps(tmp_path / "run")] == list(range(1, 17))
+def test_a_longer_run_may_go_on_where_it_is_allowed_and_keeps_its_earlier_checkpoint(tmp_path, pack):
+    out = tmp_path / "run"
+    run(tiny_config(), pack, out)
+    before = read_config(out / "checkpoint")
+    run(tiny_config(images=128), pack, out, allow=frozenset({"images"}))
+    assert read_config(out / "checkpoint").provenance.images_seen == 128
+    assert read_config(out / "checkpoint-000000012") == before
+    assert [line["step"] for line in steps(out)] == list(range(1, 17))
+    assert torch.equal(load_encoder(out / "checkpoint")[0].norm.weight, state(out, 16)["model.teacher.norm.weight"])
+
+
+def test_a_damaged_checkpoint_is_not_handed_out_as_the_runs(tmp_path, pack):
+    target = run(tiny_config(images=8), pack, tmp_path / "run")
+    (target / "encoder.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        run(tiny_config(images=8), pack, tmp_path / "run")
+
+
+def test_a_run_that_ends_with_spoilt_weights_hands_on_no_checkpoint(tmp_path, pack):
+    with pytest.raises(DivergedError, match="features are not finite: no checkpoint"):
+        run(tiny_config(images=32, optim={"base_lr": 1e38}), pack, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_another_batch_size_goes_on_with_the_images_not_yet_seen(tmp_path, pack):
     config = tiny_config(images=64)
     run(config, pack, tmp_path / "run")
-    (tmp_path / "run" / "checkpoint").rename(tmp_path / "short")
     allow = frozenset({"images", "batch_size"})
     run(tiny_config(images=128, batch_size=16), pack, tmp_path / "run", allow=allow)
     source = read_config(tmp_path / "run" / "checkpoint").provenance

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from bootleg_bundle.sources import open_source
 from bootleg_training.data.prepare import write_pack
 from bootleg_training.engine.progress import Progress
-from bootleg_training.engine.state import load_state
+from bootleg_training.engine.resume import load_state
 from bootleg_training.engine.trainer import Trainer
 from tests import images
 from tests.training.tiny import CPU, ENCODER, tiny_config

@@ -10,8 +10,9 @@ from bootleg_bundle.errors import CheckpointError
 from bootleg_training.engine import state
 from bootleg_training.engine.optimiser import build_optimiser, trained_parameters, update
 from bootleg_training.engine.progress import Progress
+from bootleg_training.engine.resume import load_state
 from bootleg_training.engine.schedule import StepRates
-from bootleg_training.engine.state import POINTER, load_state, save_state
+from bootleg_training.engine.state import POINTER, save_state
 from tests.training.tiny import loss_of, tiny_batch, tiny_config, tiny_model, tiny_pack
 
 CONFIG = tiny_config(encoder={"depth": 2})
@@ -193,6 +194,11 @@ def test_a_setting_that_is_younger_than_the_state_counts_as_its_default(tmp_path
     assert Run().load(tmp_path).step == 1
 
 
+def alter(source, **fields):
+    record = source / "state.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | fields))
+
+
 def damage_tensors(source):
     path = source / "state.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -206,6 +212,10 @@ def damage_tensors(source):
         lambda source: (source / "state.safetensors").unlink(),
         lambda source: (source / "state.json").write_text("{"),
         lambda source: (source / "state.json").unlink(),
+        lambda source: (source / "state.json").write_text("[]"),
+        lambda source: alter(source, step="two"),
+        lambda source: alter(source, step=-1),
+        lambda source: alter(source, skipped_steps=None),
         shutil.rmtree,
     ],
 )
@@ -250,3 +260,37 @@ def test_a_state_older_than_the_count_of_images_gets_it_from_its_steps(tmp_path)
     del fields["images"]
     record.write_text(json.dumps(fields))
     assert Run().load(tmp_path).images == 16
+
+
+def test_a_damaged_state_says_which_older_one_there_is(tmp_path):
+    run = Run().step()
+    run.save(tmp_path)
+    damage_tensors(run.step().save(tmp_path))
+    with pytest.raises(CheckpointError, match="step-000000002 cannot be read; to go on from step-000000001, write"):
+        Run().load(tmp_path)
+    (tmp_path / POINTER).write_text("step-000000001")
+    assert Run().load(tmp_path).step == 1
+
+
+def test_without_its_pointer_the_last_state_is_taken_and_said(tmp_path):
+    run = Run().step()
+    for _ in range(2):
+        run.step().save(tmp_path)
+    (tmp_path / POINTER).unlink()
+    (tmp_path / "step-000000009.partial").mkdir()
+    assert run.load(tmp_path).step == 3
+    assert run.notes == [f"{tmp_path / POINTER} is missing: took step-000000003"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"elsewhere", b"../state", b"step-1/../../other"])
+def test_a_pointer_that_names_no_state_is_refused(tmp_path, content):
+    Run().step().save(tmp_path)
+    (tmp_path / POINTER).write_bytes(content)
+    with pytest.raises(CheckpointError, match="latest names no state; to go on from step-000000001"):
+        Run().load(tmp_path)
+
+
+def test_what_a_killed_save_left_is_cleared_away(tmp_path):
+    (tmp_path / "step-000000007.partial").mkdir()
+    Run().step().save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [POINTER, "step-000000001"]

@@ -9,7 +9,8 @@ from PIL import Image
 from bootleg_bundle.errors import CheckpointError
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.engine.optimiser import build_optimiser
-from bootleg_training.engine.state import Progress, save_state
+from bootleg_training.engine.progress import Progress
+from bootleg_training.engine.state import save_state
 from bootleg_training.track.folder import read_run
 from bootleg_training.track.pictures import components, data_uri, latest_encoder, pictures
 from tests.training.tiny import tiny_model

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bootleg_training.cli import FILE, FOLDER
 from bootleg_training.compose import compose
+from bootleg_training.config import RunConfig
 from bootleg_training.presets import PRESETS
-
-if TYPE_CHECKING:
-    from bootleg_training.config import RunConfig
 
 
 @click.command()
@@ -23,7 +20,11 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting, such as optim.base_lr=2e-3.")
 @click.option("--init", type=FOLDER, help="Checkpoint to go on from, for continued pretraining.")
 @click.option(
-    "--allow", multiple=True, metavar="SETTING", help="Let a resumed run, or --init, differ in encoder, images, ..."
+    "--allow",
+    multiple=True,
+    type=click.Choice(list(RunConfig.model_fields)),
+    metavar="SETTING",
+    help="Let a resumed run, or --init, differ in encoder, images, ...",
 )
 @click.option("--plan", is_flag=True, help="Only a short trial: memory, throughput, hours of the whole run.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -57,8 +58,9 @@ def train(  # noqa: PLR0913  # one parameter an option
     config = compose(preset, file, settings, base=None if init is None else _from_checkpoint(init, preset))
     from bootleg_training.data.decode import open_data
     from bootleg_training.device import choose_device
-    from bootleg_training.engine.loop import INTERRUPTED, Interrupted, Options
+    from bootleg_training.engine.loop import Options
     from bootleg_training.engine.loop import train as run
+    from bootleg_training.engine.stop import INTERRUPTED, Interrupted
     from bootleg_training.engine.world import open_world
 
     if out is None and not plan:

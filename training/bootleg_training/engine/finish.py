@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bootleg_bundle.errors import CheckpointError
 from bootleg_bundle.manifest import Provenance
 from bootleg_training import checkpoint
 from bootleg_training.engine.shards import whole
@@ -21,6 +22,8 @@ def write_run_checkpoint(
 ) -> Path:
     """Write the checkpoint of a run as it stands, unless it is there; every process must call.
 
+    One of fewer steps, which the run had before it was made longer, is kept as ``checkpoint-STEPS``.
+
     Args:
         target: the checkpoint's directory.
         trainer: of the run.
@@ -30,11 +33,14 @@ def write_run_checkpoint(
 
     Returns:
         ``target``.
+
+    Raises:
+        CheckpointError: the checkpoint that is there is damaged.
     """
     config, model = trainer.config, trainer.model
     parts = {"encoder": model.teacher, "student": model.student, "predictor": model.predictor}
     weights = {role: {name: whole(p) for name, p in part.named_parameters()} for role, part in parts.items()}
-    if trainer.world.leads and not target.exists():
+    if trainer.world.leads and not _is_there(target, progress):
         source = Provenance(
             method="Bootleg (arXiv 2603.15553)",
             dataset=began["data"]["name"],
@@ -57,3 +63,17 @@ def write_run_checkpoint(
         checkpoint.write_checkpoint(target, weights, fields)
     trainer.world.wait()
     return target
+
+
+def _is_there(target: Path, progress: Progress) -> bool:
+    """Whether this very checkpoint is written already; another one of the run is moved aside."""
+    if not target.exists():
+        return False
+    steps = checkpoint.read_config(target).provenance.steps
+    if steps == progress.step:
+        return True
+    aside = target.with_name(f"{target.name}-{steps:09d}")
+    if aside.exists():
+        raise CheckpointError(f"{aside} exists already: move it or {target} away; the run's state is saved")
+    target.rename(aside)
+    return False

@@ -15,8 +15,8 @@ from bootleg_bundle.errors import ConfigError
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training import provenance
 from bootleg_training.data.memory import free_memory
-from bootleg_training.engine import loop
 from bootleg_training.engine.batch import batches
+from bootleg_training.engine.begin import check_pack, describe
 from bootleg_training.engine.peak import PeakMemory
 from bootleg_training.engine.schedule import rates
 from bootleg_training.engine.trainer import SHARD_FROM, Trainer
@@ -89,7 +89,7 @@ class Plan:
         """The plan for a person."""
         encoder, predictor = self.encoder_parameters / 1e6, self.predictor_parameters / 1e6
         return [
-            loop.describe(self.config, self.hardware, self.processes),
+            describe(self.config, self.hardware, self.processes),
             f"parameters: encoder {encoder:.2f} M, predictor {predictor:.2f} M",
             self._memory(),
             *self._measured(),
@@ -157,7 +157,7 @@ def plan(
     """
     config = config.resolved()
     world.check(config)
-    loop.check_pack(config, pack)  # the refusals of the run itself
+    check_pack(config, pack)  # the refusals of the run itself
     with torch.device("meta"):  # counts without taking the memory
         model = Bootleg(config)
     encoder, predictor = (sum(p.numel() for p in part.parameters()) for part in (model.teacher, model.predictor))

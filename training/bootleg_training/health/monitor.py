@@ -15,7 +15,7 @@ import torch
 from bootleg_training.data.order import sample_indices
 from bootleg_training.engine.shards import whole
 from bootleg_training.health.figures import Health, measure
-from bootleg_training.health.verdict import verdict
+from bootleg_training.health.verdict import NOT_FINITE, verdict
 from bootleg_training.probes.encoders import untrained
 from bootleg_training.probes.features import mean_patch_features
 from bootleg_training.probes.knn import knn_accuracy
@@ -48,6 +48,9 @@ class Monitor:
 
     Images are a fixed part of the pack. Training sees them too: there are no labels in it to overfit to, and the k-NN
     check keeps its queries out of its own bank.
+
+    Attributes:
+        sound: whether the last check found finite figures only.
     """
 
     def __init__(self, log: RunLog, pack: Pack, spec: PreprocessSpec, config: RunConfig) -> None:
@@ -57,6 +60,7 @@ class Monitor:
         count = min(IMAGES, len(pack.images))
         self._images = np.sort(sample_indices(len(pack.images), config.seed + 1, 0, count))
         self._start: Health | None = None
+        self.sound = True
 
     def start(self, model: Bootleg) -> str:
         """Measure the untrained twin; and the teacher, too, where the run begins from trained weights."""
@@ -73,6 +77,7 @@ class Monitor:
         now = self._measure(done, model.teacher, model.student)
         recent = [record for record in self._log.records if "loss" in record][-RECENT:]
         says = verdict(now, start, recent, done=done / self._config.steps)
+        self.sound = says.rule != NOT_FINITE
         self._log.write(
             {**now.record(), "encoder": TEACHER, "verdict": says.level, "rule": says.rule, "why": says.reason}
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Level = Literal["ok", "warn", "collapsed"]
 
+NOT_FINITE = "not_finite"
 TOKEN_STD_GONE, TOKEN_STD_LOW = 0.05, 0.15
 """Of tokens of length 1 a channel: at 0.05, a constant holds 99.75 % of them. The healthy run's lowest was 0.44."""
 RANK_GONE, RANK_LOW = 1 / 3, 0.85
@@ -172,7 +173,7 @@ def _loss_rises(e: Evidence) -> str | None:
 
 
 RULES = (
-    Rule("not_finite", "collapsed", "a figure of the teacher is not a number", _not_finite),
+    Rule(NOT_FINITE, "collapsed", "a figure of the teacher is not a number", _not_finite),
     Rule("targets_vanished", "collapsed", "a layer's targets are a constant", _targets(TOKEN_STD_GONE)),
     Rule("rank_vanished", "collapsed", "RankMe under a third of the untrained twin's", _rank(RANK_GONE)),
     Rule("images_alike", "collapsed", "embeddings spread under 2 % of the twin's", _spread(SPREAD_GONE)),
