@@ -1,4 +1,4 @@
-"""Where results are kept: an in-process LRU by default, Redis when it is configured.
+"""Where results are kept: an in-process LRU, and Redis behind it when it is configured.
 
 Redis is optional at every moment. Each call has a deadline, a fault is a miss and is counted, and
 after a few in a row a breaker stops calling for a while.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import redis.asyncio as redis
 
 from bootleg_service import cache_value
+from bootleg_service.cache_layers import LayeredCache
 from bootleg_service.errors import StartupError
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ class Cache(Protocol):
 
 
 def build_cache(settings: CacheSettings, metrics: Metrics) -> Cache:
-    """Redis when its URL is set, else the in-process cache."""
-    if settings.redis_url is not None:
-        return RedisCache(settings, metrics)
-    return MemoryCache(settings.memory_bytes, metrics)
+    """The in-process cache, with Redis behind it when its URL is set."""
+    memory = MemoryCache(settings.memory_bytes, metrics)
+    if settings.redis_url is None:
+        return memory
+    shared = RedisCache(settings, metrics)
+    return LayeredCache(memory, shared) if settings.memory_bytes else shared
 
 
 class MemoryCache:
@@ -91,7 +94,7 @@ class MemoryCache:
 
 
 class Breaker:
-    """Open after a number of failures in a row; closed again after a while."""
+    """Open after a number of failures in a row; after a while one call tries whether it may close again."""
 
     def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._seconds, self._clock = failures, seconds, clock
@@ -100,8 +103,16 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether calls should be left out now."""
-        return self._clock() < self._open_until
+        """Whether calls are left out now, but for the one that tries."""
+        return self._failures >= self._limit and self._clock() < self._open_until
+
+    def admits(self) -> bool:
+        """Whether a call should be made now. While the breaker is open, one call in each period is."""
+        if self.open:
+            return False
+        if self._failures >= self._limit:
+            self._open_until = self._clock() + self._seconds  # others stay out while this one tries
+        return True
 
     def succeeded(self) -> None:
         """Record a success."""
@@ -161,7 +172,7 @@ class RedisCache:
             log.info("closing the Redis connections: %s", error)
 
     async def _call(self, kind: str, command: Any, *arguments: Any, seconds: float, **options: Any) -> Any:
-        if self._breaker.open:
+        if not self._breaker.admits():
             return None
         try:
             async with asyncio.timeout(seconds):

@@ -49,7 +49,7 @@ class BatchSettings(_Settings):
 
 
 class CacheSettings(_Settings):
-    """Where results are kept. Redis, when set, takes the place of the in-process cache."""
+    """Where results are kept: in the process, and in Redis behind it when that is set."""
 
     memory_bytes: int = Field(64 * 2**20, ge=0, description="in-process cache; 0 turns it off")
     redis_url: str | None = None

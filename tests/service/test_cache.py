@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bootleg_service.cache import Breaker, MemoryCache, RedisCache, build_cache
+from bootleg_service.cache_layers import LayeredCache
 from bootleg_service.cache_value import cache_key
 from bootleg_service.errors import StartupError
 from bootleg_service.metrics import Metrics
@@ -82,11 +83,16 @@ async def test_hits_and_misses_are_counted():
     assert sample("bootleg_cache_lookups_total", {"store": "memory", "result": "miss"}) == 2
 
 
-async def test_redis_takes_the_place_of_memory_when_its_url_is_set():
-    cache = build_cache(CacheSettings(redis_url="redis://127.0.0.1:1/0"), Metrics())
-    assert isinstance(cache, RedisCache)
-    await cache.close()
-    assert isinstance(build_cache(CacheSettings(), Metrics()), MemoryCache)
+async def test_redis_is_behind_the_memory_when_its_url_is_set_and_alone_when_the_memory_is_off():
+    url = "redis://127.0.0.1:1/0"
+    for settings, kind in (
+        (CacheSettings(redis_url=url), LayeredCache),
+        (CacheSettings(redis_url=url, memory_bytes=0), RedisCache),
+        (CacheSettings(), MemoryCache),
+    ):
+        cache = build_cache(settings, Metrics())
+        assert isinstance(cache, kind)
+        await cache.close()
 
 
 class Clock:
@@ -125,23 +131,28 @@ def test_a_success_in_between_starts_the_count_again(breaker):
     assert not breaker.open
 
 
-def test_an_open_breaker_closes_after_its_time(breaker, clock):
+def test_an_open_breaker_lets_one_call_try_in_each_period(breaker, clock):
     fail(breaker, 3)
     clock.now += 4.99
-    assert breaker.open
+    assert not breaker.admits()
     clock.now += 0.02
-    assert not breaker.open
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    clock.now += 5
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
 
 
-def test_the_first_failure_after_the_pause_opens_it_again_and_a_success_closes_it_for_good(breaker, clock):
+def test_the_call_that_tries_closes_it_for_good_or_opens_it_again(breaker, clock):
     fail(breaker, 3)
     clock.now += 6
+    assert breaker.admits()
     fail(breaker, 1)
     assert breaker.open
     clock.now += 6
+    assert breaker.admits()
     breaker.succeeded()
     fail(breaker, 2)
     assert not breaker.open
+    assert breaker.admits()
 
 
 class ScriptedClient:

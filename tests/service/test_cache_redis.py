@@ -17,7 +17,7 @@ from .serving import eventually, serving
 
 pytestmark = pytest.mark.anyio
 
-PATIENT = {"cache__redis_get_seconds": 10, "cache__redis_set_seconds": 10}
+PATIENT = {"cache__redis_get_seconds": 10, "cache__redis_set_seconds": 10, "cache__memory_bytes": 0}  # Redis alone
 
 
 @pytest.fixture
@@ -257,3 +257,12 @@ async def test_closing_without_a_server_raises_nothing(tmp_path):
     cache = RedisCache(CacheSettings(redis_url=RedisServer(tmp_path).url), Metrics())
     await cache.get([key_of(b"x")])
     await cache.close()
+
+
+async def test_the_memory_in_front_answers_while_the_server_is_away(engine, server):
+    async with with_redis(engine, server, cache__memory_bytes=2**20) as served:
+        await served.embed(shade(1))
+        server.kill()
+        again = await served.embed(shade(1))
+    assert again.headers["X-Cache"] == "hit"
+    assert engine.numbers == [1]
