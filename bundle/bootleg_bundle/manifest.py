@@ -302,6 +302,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         raise FormatVersionError(
             f"{MANIFEST_NAME} has format version {version}; this program reads up to {FORMAT_VERSION}: upgrade it"
         )
+    if version is None:
+        raise ManifestError(f"{MANIFEST_NAME}: format_version: Field required")
     try:
         return Manifest.model_validate_json(raw, strict=True)  # "64" is no number
     except ValidationError as error:

@@ -16,6 +16,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"  # what pydantic
 def manifest_schema() -> dict[str, Any]:
     """Return the schema, made of the model that parses manifests."""
     schema = Manifest.model_json_schema()
+    schema["required"].insert(0, "format_version")  # a default for those who write, never left out
     graphs = schema["properties"]["graphs"]
     graphs["propertyNames"] = {"enum": list(GOLDEN_TOLERANCE)}
     graphs["required"] = ["fp32"]

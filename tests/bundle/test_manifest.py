@@ -145,9 +145,7 @@ def test_an_unknown_field_is_refused_by_its_name(folder, where):
         open_bundle(folder)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(Manifest.model_fields) - {"format_version", "golden", "heads", "probes", "tasks"})
-)
+@pytest.mark.parametrize("name", sorted(set(Manifest.model_fields) - {"golden", "heads", "probes", "tasks"}))
 def test_a_missing_field_is_refused_by_its_name(folder, name):
     edit(folder, lambda fields: fields.pop(name))
     with pytest.raises(ManifestError, match=name):

@@ -62,6 +62,7 @@ def test_a_manifest_with_all_parts_fits_for_the_reader_too(validator, fields):
 
 FAULTS = {
     "format_version of tomorrow": lambda f: f.update(format_version=2),
+    "no format_version": lambda f: f.pop("format_version"),
     "no name": lambda f: f.pop("name"),
     "no files": lambda f: f.pop("files"),
     "unknown field": lambda f: f.update(surprise=1),
