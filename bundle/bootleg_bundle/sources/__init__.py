@@ -34,6 +34,8 @@ def open_source(spec: str | Path) -> Source:
         DataError: it is none of these, holds no images, or cannot be read.
     """
     text = str(spec)
+    if not text:
+        raise DataError("the source of images is an empty name")
     if text.startswith(hub.PREFIX):
         return hub.open_named(text)
     path = Path(text)
@@ -54,7 +56,8 @@ def _open_folder(path: Path) -> Source:
     if archives := sorted(path.glob("*.tar")):
         return TarSource(archives, path.resolve().name)
     raise DataError(
-        f"{path} holds no images; looked for {', '.join(sorted(SUFFIXES))} at any depth, and for .tar archives in it"
+        f"{path} holds no images; looked for {', '.join(sorted(SUFFIXES))} at any depth, links to folders left out, "
+        "and for .tar archives in it"
     )
 
 

@@ -26,12 +26,12 @@ class FolderSource(Source):
         return len(self._files)
 
     def file(self, number: int) -> str:
-        """Path below the folder."""
-        return self._files[number]
+        r"""Path below the folder; bytes in it that are no UTF-8 are written as ``\xNN``."""
+        return self._files[number].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
     def label(self, number: int) -> str | None:
         """The nearest directory's name."""
-        directory, separator, _ = self._files[number].rpartition("/")
+        directory, separator, _ = self.file(number).rpartition("/")
         return directory.rpartition("/")[2] if separator else None
 
     def size(self, number: int) -> int:
@@ -46,13 +46,23 @@ class FolderSource(Source):
 
 def find_images(folder: Path) -> list[str]:
     """Every image file below ``folder`` by its suffix, in a stable order: directory by directory, by name."""
-    return sorted(_walk(folder, ""), key=lambda name: name.split("/"))
+    return sorted(_walk(folder), key=lambda name: name.split("/"))
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):  # a link may lead to a parent
-                yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                yield prefix + entry.name
+def _walk(folder: Path) -> Iterator[str]:
+    prefixes = [""]
+    while prefixes:
+        prefix = prefixes.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):  # a link may lead to a parent
+                    prefixes.append(f"{prefix}{entry.name}/")
+                elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
+                    yield prefix + entry.name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle
+        return False

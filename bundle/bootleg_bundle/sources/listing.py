@@ -7,7 +7,7 @@ one is counted with the corrupt ones instead of costing ten million look-ups at 
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bootleg_bundle.errors import DataError
 from bootleg_bundle.sources.base import natural_order
@@ -63,8 +63,11 @@ def _read_parquet(path: Path) -> list[tuple[str, str | None]]:
     parquet = optional("pyarrow.parquet", "parquet", f"reading {path.name}")
     arrow = optional("pyarrow", "parquet", f"reading {path.name}")
     try:
-        columns = parquet.read_schema(path).names
+        schema = parquet.read_schema(path)
+        columns = schema.names
         at, label_at = _columns(path, columns)
+        if not _is_text(arrow.types, schema.field(at).type):
+            raise DataError(f"{path}: the column {columns[at]} holds {schema.field(at).type}, not paths in text")
         names = [columns[at]] + ([] if label_at is None else [columns[label_at]])
         table = parquet.read_table(path, columns=names)
     except arrow.ArrowException as error:
@@ -72,6 +75,12 @@ def _read_parquet(path: Path) -> list[tuple[str, str | None]]:
     files = ["" if value is None else str(value) for value in table.column(names[0]).to_pylist()]
     labels = table.column(names[1]).to_pylist() if label_at is not None else [None] * len(files)
     return [(file, None if label is None else str(label)) for file, label in zip(files, labels, strict=True)]
+
+
+def _is_text(types: Any, kind: Any) -> bool:
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind))
 
 
 def _columns(path: Path, columns: Sequence[str]) -> tuple[int, int | None]:
@@ -91,5 +100,7 @@ def _check_files(path: Path, files: Sequence[str]) -> None:
     for row, file in enumerate(files, start=1):
         if not file:
             raise DataError(f"{path}: image {row} has no path")
+        if "\0" in file:
+            raise DataError(f"{path}: the path of image {row} holds a null character")
         if (first := seen.setdefault(file, row)) != row:
             raise DataError(f"{path} lists {file} twice, as image {first} and image {row}: keep one")

@@ -1,10 +1,12 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from bootleg_bundle.errors import ImageLimitError
 from bootleg_bundle.sources import open_source
-from bootleg_bundle.sources.base import LIMITS
+from bootleg_bundle.sources.base import LIMITS, listing_fingerprint
 from bootleg_bundle.sources.folder import find_images
 from tests.training.data.files import write
 
@@ -54,3 +56,33 @@ def test_a_file_that_went_away_is_an_error_of_the_system(tmp_path):
     (tmp_path / "data" / "a" / "4.jpeg").unlink()
     with pytest.raises(FileNotFoundError):
         source.read(0)
+
+
+def test_a_name_that_is_no_utf8_is_read_and_written_in_ascii(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"1")
+    source = open_source(tmp_path)
+    assert source[0] == ("caf\\xe9/\\xff.png", b"1", "caf\\xe9")
+    assert len(listing_fingerprint(source)) == 64
+
+
+def test_folders_may_be_nested_deeper_than_calls_may(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    depth = sys.getrecursionlimit() + 50
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("1.png").write_bytes(b"1")
+    found = find_images(tmp_path)
+    Path("1.png").unlink()
+    for _ in range(depth):  # pytest's own clearing calls itself for each
+        os.chdir("..")
+        Path("d").rmdir()
+    assert found == ["d/" * depth + "1.png"]
+
+
+def test_a_link_to_itself_is_no_image(tmp_path):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "1.png").write_bytes(b"1")
+    assert find_images(tmp_path) == ["1.png"]

@@ -116,6 +116,17 @@ def test_a_parquet_list_that_cannot_be_used_says_why(parquet):
         parquet({"path": []})
 
 
+@pytest.mark.parametrize("values", [[1, 2], [["a.png"]], [{"a": "b"}], [True]])
+def test_a_column_of_paths_that_holds_no_text_is_refused_without_its_content(parquet, values):
+    with pytest.raises(DataError, match=r"the column path holds .*, not paths in text"):
+        parquet({"path": values})
+
+
+def test_a_null_character_in_a_path_is_refused_by_its_place(tmp_path):
+    with pytest.raises(DataError, match="the path of image 2 holds a null character"):
+        open_source(listed(tmp_path, "list.txt", "a.png\nb\0.png\n"))
+
+
 def test_without_pyarrow_the_answer_is_the_line_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DataError, match=r"needs pyarrow: pip install 'bootleg-vision\[parquet\]'"):

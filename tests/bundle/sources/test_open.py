@@ -31,6 +31,12 @@ def test_anything_else_is_refused_by_name(tmp_path, files, spec, message):
         open_source(spec if spec.startswith("hf:") else f"{tmp_path}/{spec}")
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(write(tmp_path / "data", {"a.png": b"1"}))
+    with pytest.raises(DataError, match="empty name"):
+        open_source("")
+
+
 @pytest.fixture
 def shards(tmp_path):
     for n in (0, 1, 2, 10):

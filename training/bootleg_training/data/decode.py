@@ -66,7 +66,7 @@ def open_data(spec: str | Path, side: int) -> Pack:
         DataError: neither can be opened.
     """
     path = Path(spec)
-    if (path / INDEX_NAME).is_file():
+    if str(spec) and (path / INDEX_NAME).is_file():
         return open_pack(path)
     source = open_source(spec)
     preprocess = PreprocessSpec(height=side, width=side)
