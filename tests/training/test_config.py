@@ -98,6 +98,7 @@ def test_settings_win_over_the_file_and_the_file_over_the_preset(tmp_path):
         ("images=0", "images", "0"),
         ("batch_size=2.5", "batch_size", "2.5"),
         ("seed=-1", "seed", "-1"),
+        ("seed=99999999999999999999", "seed", "9223372036854775808"),
         ("precision=fp8", "precision", "fp8"),
         ("mask.visible=0", "mask.visible", "0"),
         ("mask.visible=1.5", "mask.visible", "1.5"),
@@ -181,7 +182,12 @@ def test_a_file_that_is_no_mapping_is_refused_by_its_name(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("setting", "meant"),
-    [("optim.bass_lr=1", "optim.base_lr"), ("base_lr=1", "optim.base_lr"), ("mask.visable=0.3", "mask.visible")],
+    [
+        ("optim.bass_lr=1", "optim.base_lr"),
+        ("optim.lr=1", "optim.base_lr"),
+        ("base_lr=1", "optim.base_lr"),
+        ("mask.visable=0.3", "mask.visible"),
+    ],
 )
 def test_a_misspelt_setting_names_the_one_that_was_meant(setting, meant):
     with pytest.raises(ConfigError, match=rf"there is no such setting; did you mean {meant}\?"):
@@ -197,3 +203,23 @@ def test_a_setting_like_no_other_is_refused_without_a_guess():
 def test_what_the_ijepa_sampler_would_ignore_is_refused(setting):
     with pytest.raises(ConfigError, match="ijepa cuts to the batch's fewest"):
         composed("mask.sampler=ijepa", setting)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("images: 96\nimages: 32\n", r"run\.yaml: line 2 sets 'images' a second time"),
+        ("optim:\n  clip: 1\n  clip: 2\n", r"run\.yaml: line 3 sets 'clip' a second time"),
+        ("optim:\n\tclip: 1\n", r"run\.yaml: not valid YAML in line 2; tabs cannot indent"),
+    ],
+)
+def test_a_file_that_is_not_what_it_seems_is_refused_by_its_line(tmp_path, text, named):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        composed(file=file)
+
+
+def test_a_rule_that_is_broken_is_said_without_the_librarys_words():
+    with pytest.raises(ConfigError, match=r"^encoder: image_size 32 is no multiple of patch_size 5$"):
+        composed("encoder.patch_size=5")

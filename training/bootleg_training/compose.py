@@ -46,7 +46,7 @@ def origins(preset: str, file: Path | None, settings: tuple[str, ...]) -> dict[s
 def _layers(file: Path | None, settings: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What changes a preset, later layers over earlier ones, each with its origin."""
     if file is not None:
-        loaded = _yaml(file.read_bytes(), str(file))
+        loaded = read_yaml(file.read_bytes(), str(file))
         if not isinstance(loaded, dict):
             raise ConfigError(f"{file}: a mapping of settings is expected")
         yield f"file {file.name}", loaded
@@ -72,7 +72,7 @@ def validated(fields: Any) -> RunConfig:
             raise ConfigError(f"{key} = {first['input']!r}: there is no such setting{_meant(first['loc'])}") from error
         shown = repr(first["input"])
         value = f" = {shown}" if len(shown) <= 80 else ""  # what is at fault may be the settings as a whole
-        raise ConfigError(f"{key}{value}: {first['msg']}") from error
+        raise ConfigError(f"{key}{value}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _meant(path: tuple[int | str, ...]) -> str:
@@ -80,9 +80,14 @@ def _meant(path: tuple[int | str, ...]) -> str:
     known = list(flat(RunConfig().model_dump(mode="json")))
     wrong = ".".join(str(part) for part in path)
     by_leaf = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(wrong, known, 1) or [
-        by_leaf[leaf] for leaf in difflib.get_close_matches(str(path[-1]), by_leaf, 1)
-    ]
+    last = str(path[-1])
+    beside = [name for name in known if name.rpartition(".")[0] == wrong.rpartition(".")[0]]
+    near = [name for name in beside if last in name.rpartition(".")[2].split("_")]  # lr: base_lr before clip
+    near = (
+        near
+        or difflib.get_close_matches(wrong, known, 1)
+        or [by_leaf[leaf] for leaf in difflib.get_close_matches(last, by_leaf, 1)]
+    )
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -94,15 +99,37 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _yaml(text: str | bytes, where: str) -> Any:
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand once; the library takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ConfigError(f"line {key.start_mark.line + 1} sets {key.value!r} a second time")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str | bytes, where: str) -> Any:
+    """One YAML document, of plain values only.
+
+    Raises:
+        ConfigError: it is none, or sets a key twice; names ``where`` and the line.
+    """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)  # noqa: S506  # a safe loader
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{where}: not valid YAML") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        tab = "; tabs cannot indent" if "'\\t'" in str(error) else ""
+        raise ConfigError(f"{where}: not valid YAML{line}{tab}") from error
 
 
 def _scalar(text: str, key: str) -> Any:
-    value = _yaml(text, key)
+    value = read_yaml(text, key)
     if isinstance(value, str):  # YAML 1.1 takes 1e-3 for a string; JSON takes it for a number
         try:
             return float(value)

@@ -164,7 +164,7 @@ class RunConfig(_Settings):
     images: Count = Field(1_000_000, description="images to see, repeats counted: the length of the run")
     batch_size: Count = Field(256, description="images of an optimiser step, over all processes")
     accumulate: Count = Field(1, description="micro-batches of a step, for batches that do not fit at once")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["bf16", "fp32"] = "bf16"
     compile: bool | None = Field(None, description="torch.compile for each block; None: on CUDA only")
     log_every: Count = Field(20, description="steps")

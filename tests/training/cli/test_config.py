@@ -130,7 +130,7 @@ def test_what_exists_comes_before_a_preset(config, saved, monkeypatch):
     ("content", "named"),
     [
         ("- 1\n", "mapping"),
-        ("{", "neither JSON nor YAML"),
+        ("{", "not valid YAML"),
         ("optim: {lr: 1}\n", "optim.lr"),
         ("images: -1\n", "images"),
         ("run: 7\nprovenance: {}\n", "settings"),

@@ -197,7 +197,7 @@ def test_a_mode_that_was_asked_for_is_taken(opened):
 
 @pytest.mark.parametrize(("form", "mode"), [("decoded", "mapped"), ("packed", "decode"), ("memory", "decode")])
 def test_a_mode_that_does_not_fit_is_refused_at_once(opened, form, mode):
-    with pytest.raises(ConfigError, match=f"mode = '{mode}'"):
+    with pytest.raises(ConfigError, match=f"reading = '{mode}'"):
         feed(opened[form], [], CPU, mode=mode)
 
 

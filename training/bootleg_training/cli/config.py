@@ -11,7 +11,7 @@ import yaml
 
 from bootleg_bundle.errors import ConfigError
 from bootleg_training.cli import FILE
-from bootleg_training.compose import compose, flat, origins, validated
+from bootleg_training.compose import compose, flat, origins, read_yaml, validated
 from bootleg_training.config import RunConfig
 from bootleg_training.presets import PRESETS
 
@@ -70,10 +70,7 @@ def _read(name: str) -> RunConfig:
         if name in PRESETS and not path.exists():
             return PRESETS[name]
         raise ConfigError(f"{name} is no run, checkpoint, settings file or preset ({', '.join(PRESETS)})")
-    try:
-        loaded = yaml.safe_load(file.read_bytes())  # JSON is YAML
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{file}: neither JSON nor YAML") from error
+    loaded = read_yaml(file.read_bytes(), str(file))  # JSON is YAML
     if not isinstance(loaded, dict):
         raise ConfigError(f"{file}: a mapping of settings is expected")
     fields = loaded["run"] if "provenance" in loaded and "run" in loaded else loaded  # a checkpoint's holds the run's

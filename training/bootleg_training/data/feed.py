@@ -45,9 +45,9 @@ def choose_mode(pack: Pack, device: torch.device, mode: Mode = "auto") -> tuple[
     """
     decodes = isinstance(pack.images, DecodedImages)
     if mode == "mapped" and decodes:
-        raise ConfigError(f"mode = 'mapped': {pack.name} is not packed; use decode or resident, or `bootleg prepare`")
+        raise ConfigError(f"reading = 'mapped': {pack.name} is no pack; use decode or resident, or `bootleg prepare`")
     if mode == "decode" and not decodes:
-        raise ConfigError(f"mode = 'decode': {pack.name} is a pack, decoded already; use mapped or resident")
+        raise ConfigError(f"reading = 'decode': {pack.name} is a pack, decoded already; use mapped or resident")
     if mode != "auto":
         return mode, "as asked for"
     if decodes:

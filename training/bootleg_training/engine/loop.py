@@ -142,7 +142,7 @@ def _train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device, wo
         monitor = Monitor(log, pack, spec, config)
         about = describe(config, began["hardware"], world.size)
         shown.say(f"{about}; {len(pack.images):,} images of {pack.name}")
-        shown.say(f"images are {reading}: {why}")
+        shown.say(f"reading {reading}: {why}")
         for note in notes:
             shown.say(note)
         if progress.step:
