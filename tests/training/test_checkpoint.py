@@ -179,3 +179,8 @@ def test_settings_are_read_without_a_look_at_the_weights(saved, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "file_sha256", never)
     assert parse_config(saved) == whole
+
+
+def test_weights_that_cannot_be_written_say_why(tmp_path):
+    with pytest.raises(CheckpointError, match=r"w\.safetensors cannot be written: No such file or directory"):
+        checkpoint.write_tensors({"a": torch.zeros(1)}, tmp_path / "none" / "w.safetensors")

@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bootleg_bundle.bundle import file_sha256
@@ -185,9 +186,7 @@ def _without_head(config: CheckpointConfig, name: str) -> CheckpointConfig:
 
 
 def _write_weights(file: Path, weights: Mapping[str, Tensor]) -> FileEntry:
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, file)
-    file.chmod(0o644)  # safetensors writes 0600, which a container's user could not read
-    flush(file)
+    write_tensors({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, file)
     return FileEntry(sha256=file_sha256(file), bytes=file.stat().st_size)
 
 
@@ -257,6 +256,21 @@ def load_head(path: Path, name: str, config: CheckpointConfig) -> SegmentationHe
     except RuntimeError as error:
         raise CheckpointError(f"{path / head_file(name)} does not fit its description in {CONFIG_NAME}") from error
     return head.eval()
+
+
+def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write tensors on the host to a safetensors file, flushed to disk.
+
+    Raises:
+        CheckpointError: it cannot be written; says why.
+    """
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:
+        reason = str(error).rpartition("I/O error: ")[2]
+        raise CheckpointError(f"{file} cannot be written: {reason}") from error
+    file.chmod(0o644)  # safetensors writes 0600, which a container's user could not read
+    flush(file)
 
 
 def flush(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bootleg_bundle.errors import CheckpointError
+from bootleg_training import checkpoint
 from bootleg_training.engine import state
 from bootleg_training.engine.optimiser import build_optimiser, trained_parameters, update
 from bootleg_training.engine.progress import Progress
@@ -123,15 +124,15 @@ def failing_at(real, call):
 
 
 CRASHES = {
-    "while writing the tensors": (state, "save_file", half_written),
-    "flushing the tensors": (state, "flush", failing_at(state.flush, 0)),
+    "while writing the tensors": (checkpoint, "save_file", half_written),
+    "flushing the tensors": (checkpoint, "flush", failing_at(checkpoint.flush, 0)),
     "writing the record": (Path, "write_text", failing_at(Path.write_text, 0)),
-    "flushing the record": (state, "flush", failing_at(state.flush, 1)),
+    "flushing the record": (state, "flush", failing_at(state.flush, 0)),
     "renaming the directory": (Path, "rename", failing),
     "writing the pointer": (Path, "write_text", failing_at(Path.write_text, 1)),
-    "flushing the pointer": (state, "flush", failing_at(state.flush, 2)),
+    "flushing the pointer": (state, "flush", failing_at(state.flush, 3)),
     "replacing the pointer": (os, "replace", failing),
-    "flushing the folder": (state, "flush", failing_at(state.flush, 3)),
+    "flushing the folder": (state, "flush", failing_at(state.flush, 4)),
     "forgetting an old state": (shutil, "rmtree", failing_at(shutil.rmtree, 2)),
 }
 

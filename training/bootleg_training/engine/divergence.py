@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from bootleg_bundle.errors import CheckpointError
+from bootleg_training.checkpoint import write_tensors
 from bootleg_training.config import RunConfig
 from bootleg_training.engine.batch import Batch
 from bootleg_training.engine.shards import whole
@@ -50,7 +51,7 @@ def save_reproduction(folder: Path, trainer: Trainer, batch: Batch, progress: Pr
     if trainer.world.leads:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"batch.{name}": getattr(batch, name).cpu().contiguous() for name in BATCH_FIELDS}
-        save_file(weights | tensors, folder / "step.safetensors")
+        write_tensors(weights | tensors, folder / "step.safetensors")
         record = {"config": trainer.config.model_dump(mode="json"), **progress.__dict__}
         (folder / "step.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder

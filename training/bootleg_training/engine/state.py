@@ -14,9 +14,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from safetensors.torch import save_file
-
-from bootleg_training.checkpoint import flush
+from bootleg_training.checkpoint import flush, write_tensors
 from bootleg_training.engine.optimiser import trained_parameters
 from bootleg_training.engine.shards import whole
 from bootleg_training.engine.world import World
@@ -79,8 +77,7 @@ def _write(target: Path, tensors: dict[str, Tensor], record: dict[str, object]) 
     partial = folder / f"{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(tensors, partial / "state.safetensors")
-    flush(partial / "state.safetensors")
+    write_tensors(tensors, partial / "state.safetensors")
     (partial / "state.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     flush(partial / "state.json")
     flush(partial)
