@@ -118,3 +118,9 @@ def test_long_lines_keep_their_order_and_their_spikes():
 )
 def test_labels_are_short(value, expected):
     assert short(value) == expected
+
+
+def test_lines_that_lie_below_the_axis_altogether_move_it():
+    svg = chart("t", [Series("a", [(0, -0.86), (100, -0.43)])], unit="%", low=-0.2)
+    (start, end) = numbers(paths(svg)[0])
+    assert TOP <= end[1] < start[1] <= HEIGHT - BOTTOM

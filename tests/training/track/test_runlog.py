@@ -134,3 +134,20 @@ def test_a_record_is_read_by_kind_and_by_today_s_names(path):
     assert record.steps == [{"step": 1, "loss": 1, "explained": [0.5]}]
     assert record.damaged == 1
     assert read_record(path.with_name("none")).lines == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 3, "rank_me": "high"}',
+        '{"step": 3, "loss": {"a": 1}}',
+        '{"step": 3, "explained": [0.1, "x"]}',
+        '{"step": -3, "loss": 1.0}',
+        '{"step": 3, "encoder": 7}',
+        '{"step": 3, "loss": 1',
+    ],
+)
+def test_a_line_that_a_person_or_a_crash_has_spoilt_is_counted_and_left_out(path, line):
+    path.write_text('{"step": 2, "loss": null, "explained": [0.1, null], "why": "text"}\n' + line + "\n")
+    record = read_record(path)
+    assert ([found["step"] for found in record.lines], record.damaged) == ([2], 1)

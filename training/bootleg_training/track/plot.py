@@ -76,7 +76,7 @@ def chart(
         series: lines; those without a finite point are left out.
         levels: lines to compare with.
         unit: behind tick labels of y; ``%`` multiplies by 100.
-        low: where the y axis begins; lines may run off below. None: with the least value.
+        low: where the y axis begins; lines may run off below. None, or if everything lies below: with the least value.
         x_name: below the axis.
 
     Returns:
@@ -87,7 +87,9 @@ def chart(
     drawn = [s for s in drawn if any(y is not None for _, y in s.points)]
     ys = [y for s in drawn for _, y in s.points if y is not None] + [factor * level.y for level in levels]
     xs = [x for s in drawn for x, _ in s.points]
-    y_ticks = ticks(min(ys, default=0.0) if low is None else factor * low, max(ys, default=1.0))
+    least, most = min(ys, default=0.0), max(ys, default=1.0)
+    bottom = least if low is None or most <= factor * low else factor * low
+    y_ticks = ticks(bottom, most)
     x_ticks = ticks(0.0, max(xs, default=1.0))
     x = Axis(0.0, max(max(xs, default=1.0), 1e-9), LEFT, WIDTH - RIGHT)
     y = Axis(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RENAMED = {"explained_per_layer": "explained", "target_std_per_layer": "target_std"}
 """Names of the first records, by today's."""
+WORDS = frozenset({"encoder", "verdict", "rule", "why"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         fields: Any = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(fields, dict) or type(fields.get("step")) is not int:
+    if not isinstance(fields, dict) or type(fields.get("step")) is not int or fields["step"] < 0:
+        return None
+    if not all(_fits(name, value) for name, value in fields.items()):
         return None
     return {RENAMED.get(str(name), str(name)): value for name, value in fields.items()}
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Words where words belong, and else numbers, lists of them, or the null of one that was not finite."""
+    if name in WORDS:
+        return isinstance(value, str)
+    values = value if isinstance(value, list) else [value]
+    return all(item is None or type(item) in {int, float} for item in values)
