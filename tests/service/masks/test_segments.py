@@ -24,10 +24,8 @@ def test_each_label_that_appears_is_described_and_unseen_pixels_are_none(labels)
             columns.max() - columns.min() + 1,
             rows.max() - rows.min() + 1,
         ]
-        assert (segment["name"], segment["color"]) == (
-            f"class {segment['label']}",
-            [segment["label"] * i for i in (1, 2, 3)],
-        )
+        about = CLASSES[segment["label"]]
+        assert (segment["name"], segment["color"]) == (about.name, list(about.color))
 
 
 def test_areas_are_counted_in_blocks_of_rows_that_do_not_show():
