@@ -59,7 +59,7 @@ def precision_tables(graphs: Mapping[str, Graph], tasks: Sequence[Task], sizes: 
                 graph.file,
                 f"{sum(sizes[file] for file in files) / 1e6:.1f} MB" if set(files) <= set(sizes) else "",
                 graph.opset,
-                "not run" if graph.batch_invariance is None else f"{graph.batch_invariance:.1e}",
+                _invariance(graph.batch_invariance),
                 f"{graph.calibration.images:,} images of {graph.calibration.dataset}" if graph.calibration else "",
             )
         )
@@ -71,6 +71,12 @@ def precision_tables(graphs: Mapping[str, Graph], tasks: Sequence[Task], sizes: 
     ]
     titles = ("precision", "task", "data", "fp32", "this", "points lost of 100", "protocol")
     return [*lines, "", "What a lower precision costs:", "", *table(titles, costs)]
+
+
+def _invariance(difference: float | None) -> str:
+    if difference is None:
+        return "not run"
+    return f"{difference:.1e}" if difference else "equal"
 
 
 def parity_table(parity: Sequence[Parity]) -> list[str]:

@@ -105,9 +105,10 @@ def test_the_card_states_size_calibration_and_cost_of_each_precision(fields, siz
     assert "costs" not in model_card(fields)
 
 
-def test_a_graph_whose_batches_were_not_compared_says_so(fields):
-    graphs = {"fp32": fields["graphs"]["fp32"].model_copy(update={"batch_invariance": None})}
-    assert "| not run |" in section(model_card({**fields, "graphs": graphs}), "Precisions")
+@pytest.mark.parametrize(("difference", "cell"), [(None, "not run"), (0.0, "equal"), (3e-7, "3.0e-07")])
+def test_the_card_says_what_a_batch_changes(fields, difference, cell):
+    graphs = {"fp32": fields["graphs"]["fp32"].model_copy(update={"batch_invariance": difference})}
+    assert f"| {cell} |" in section(model_card({**fields, "graphs": graphs}), "Precisions")
 
 
 def test_somebodys_words_make_no_cell_row_tag_or_link(fields):
