@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from bootleg_bundle.errors import ConfigError, DataError
-from bootleg_training.engine import plan as module
-from bootleg_training.engine.plan import Plan, _cuts, plan
+from bootleg_training.engine import fit as module
+from bootleg_training.engine.fit import _cuts, plan
+from bootleg_training.engine.plan import Plan
 from bootleg_training.engine.trainer import Trainer
 from bootleg_training.engine.trial import Trial
 from bootleg_training.engine.world import World

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from bootleg_training.health.figures import Health
-from bootleg_training.health.verdict import RULES, verdict
+from bootleg_training.health.rules import RULES
+from bootleg_training.health.verdict import verdict
 
 START = Health(0, rank_me=6.96, cosine=0.736, token_std_layers=(0.74, 0.74, 0.74, 0.74), knn=0.225, knn_queries=600)
 

@@ -68,7 +68,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     with open_world(choose_device(device)) as (world, place):
         pack = open_data(data, config.encoder.image_size)
         if plan:
-            from bootleg_training.engine.plan import plan as trial
+            from bootleg_training.engine.fit import plan as trial
 
             lines = trial(config.resolved(), pack, place, world=world).lines()
             click.echo("\n".join(lines if world.leads else []), nl=world.leads)

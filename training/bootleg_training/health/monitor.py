@@ -15,7 +15,8 @@ import torch
 from bootleg_training.data.order import sample_indices
 from bootleg_training.engine.shards import whole
 from bootleg_training.health.figures import Health, measure
-from bootleg_training.health.verdict import NOT_FINITE, verdict
+from bootleg_training.health.rules import NOT_FINITE
+from bootleg_training.health.verdict import verdict
 from bootleg_training.probes.encoders import untrained
 from bootleg_training.probes.features import mean_patch_features
 from bootleg_training.probes.knn import knn_accuracy
