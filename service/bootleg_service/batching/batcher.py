@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bootleg_service import stages
 from bootleg_service.batching.ceiling import Ceiling
 from bootleg_service.batching.faults import Fault, classify
 from bootleg_service.batching.latency import LatencyModel
@@ -244,6 +245,8 @@ class Batcher:
     def _count(self, items: list[Item], begun: float, elapsed: float) -> None:
         for item in items:
             self._metrics.stage_seconds.labels("queue").observe(begun - item.queued)
+            item.context.run(stages.took, "batch", begun - item.queued)
+            item.context.run(stages.took, "model", elapsed)
         self._metrics.stage_seconds.labels("infer").observe(elapsed)
         self._metrics.batch_size.observe(len(items))
         self._metrics.latency_per_image.set(self._latency.per_image)

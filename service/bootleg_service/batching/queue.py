@@ -8,6 +8,7 @@ can starve the other. The batcher owns the queue; it is never touched from anoth
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class Item:
         answer: done as soon as nobody waits for it any more.
         queued: when it came, on the event loop's clock.
         ticket: whose it is.
+        context: of the request that brought it, for what is recorded of it.
     """
 
     pixels: NDArray[np.uint8]
@@ -40,6 +42,7 @@ class Item:
     answer: asyncio.Future[NDArray[np.float32]]
     queued: float
     ticket: Ticket = ANYBODY
+    context: Context = field(default_factory=copy_context)
 
 
 @dataclass
