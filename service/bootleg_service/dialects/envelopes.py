@@ -21,6 +21,13 @@ class Fault:
     request_id: str
     param: str | None = None
 
+    @property
+    def line(self) -> str:
+        """The message, naming the field at fault: for dialects without a place for it."""
+        if self.param is None or self.message.startswith(self.param):
+            return self.message
+        return f"{self.param}: {self.message}"
+
 
 class ErrorDetail(BaseModel):
     """What went wrong."""
@@ -68,6 +75,14 @@ class Dialect:
     render: Callable[[Fault], dict[str, Any]]
 
 
+_TEI_KINDS: Final = {
+    "overloaded": "overloaded",
+    "quota_exceeded": "overloaded",
+    "deadline_exceeded": "overloaded",
+    "unavailable": "unhealthy",
+}
+
+
 def _openai(fault: Fault) -> dict[str, Any]:
     detail = {
         "message": fault.message,
@@ -80,17 +95,16 @@ def _openai(fault: Fault) -> dict[str, Any]:
 
 
 def _tei(fault: Fault) -> dict[str, Any]:
-    by_code = {"overloaded": "overloaded", "deadline_exceeded": "overloaded", "unavailable": "unhealthy"}
-    kind = by_code.get(fault.code, "validation" if fault.status < 500 else "backend")
-    return {"error": fault.message, "error_type": kind, "code": fault.code}
+    kind = _TEI_KINDS.get(fault.code, "validation" if fault.status < 500 else "backend")
+    return {"error": fault.line, "error_type": kind, "code": fault.code}
 
 
 def _cohere(fault: Fault) -> dict[str, Any]:
-    return {"message": fault.message, "code": fault.code}
+    return {"message": fault.line, "code": fault.code}
 
 
 def _plain(fault: Fault) -> dict[str, Any]:
-    return {"error": fault.message, "code": fault.code}
+    return {"error": fault.line, "code": fault.code}
 
 
 OPENAI: Final = Dialect(OpenAIError, _openai)

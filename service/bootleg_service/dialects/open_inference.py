@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import math
 import struct
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -138,7 +138,7 @@ async def ready(request: Request) -> dict[str, bool]:
 
 
 @router.get("/models/{model}", responses=_META)
-@router.get("/models/{model}/versions/1", responses=_META)
+@router.get("/models/{model}/versions/1", include_in_schema=False)
 async def model_metadata(request: Request, model: str) -> dict[str, Any]:
     """The model's tensors."""
     service = service_of(request)
@@ -155,7 +155,7 @@ async def model_metadata(request: Request, model: str) -> dict[str, Any]:
 
 
 @router.get("/models/{model}/ready", responses=_META)
-@router.get("/models/{model}/versions/1/ready", responses=_META)
+@router.get("/models/{model}/versions/1/ready", include_in_schema=False)
 async def model_ready(request: Request, model: str) -> dict[str, Any]:
     """200 when requests for the model are welcome."""
     service = service_of(request)
@@ -166,7 +166,7 @@ async def model_ready(request: Request, model: str) -> dict[str, Any]:
 
 
 @router.post("/models/{model}/infer", **_INFER)
-@router.post("/models/{model}/versions/1/infer", **_INFER)
+@router.post("/models/{model}/versions/1/infer", include_in_schema=False)
 async def infer(request: Request, model: str) -> Response:
     """Run the encoder on images."""
     service = service_of(request)
@@ -216,7 +216,7 @@ def _parse(raw: bytes, header: str | None, limits: RequestLimits) -> tuple[Infer
         images = decode_images(texts, limits, INPUT)
     else:
         images = _split(raw[length:], tensor.parameters.binary_data_size, limits)
-    if int(np.prod(tensor.shape)) != len(images):
+    if math.prod(tensor.shape) != len(images):
         raise RequestError(f"inputs: the shape is {tensor.shape}, and {len(images)} images were sent", param="inputs")
     return body, images
 
