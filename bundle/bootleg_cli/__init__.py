@@ -44,6 +44,7 @@ COMMANDS = {
         "training",
         "Make a checkpoint of a ViT encoder that I-JEPA, MAE or DINOv2 trained.",
     ),
+    "key": Command("bootleg_service.cli:key", "cpu", "Make an API key for the service."),
     "prepare": Command(
         "bootleg_training.cli.prepare:prepare",
         "training",

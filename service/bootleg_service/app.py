@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import importlib.metadata
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from bootleg_service import documents, routes, routes_meta, routes_segment
+from bootleg_service.access.bearer import authorised
+from bootleg_service.access.keys import KeyRing, read_keys
 from bootleg_service.batching.batcher import Batcher
+from bootleg_service.batching.ceiling import batch_sizes
 from bootleg_service.cache import build_cache
+from bootleg_service.canary import Canary
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.dialects import cohere, open_inference, openai, tei, weaviate
 from bootleg_service.edge import Edge, install_error_handlers
@@ -25,8 +31,6 @@ from bootleg_service.state import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from fastapi import FastAPI
 
     from bootleg_bundle import Bundle
     from bootleg_service.cache import Cache
@@ -42,6 +46,7 @@ def create_app(
     engine: Engine | None = None,
     open_model: Callable[[Bundle, EngineSettings], Any] = open_engine,
     cache: Cache | None = None,
+    on_fatal: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
     """Build the application of one bundle.
 
@@ -51,18 +56,26 @@ def create_app(
         engine: from :func:`load_model`; loaded at start when None.
         open_model: loads the engine; tests pass one without a model.
         cache: overrides the configured one.
+        on_fatal: ends the process, after an error of the device that nothing but a new process recovers from.
+
+    Raises:
+        StartupError: the file of API keys cannot be used.
     """
     metrics = Metrics()
     store = cache or build_cache(settings.cache, metrics)
-    app = FastAPIOffline(  # its pages load nothing from elsewhere
+    # FastAPIOffline's pages load nothing from elsewhere.
+    make = FastAPIOffline if settings.access.documents else partial(FastAPI, openapi_url=None)
+    app = make(
         redoc_url=None,
+        dependencies=[Depends(authorised)],
         title="Bootleg Vision",
         version=importlib.metadata.version("bootleg-vision"),
         summary="Image embeddings and patch tokens from a self-supervised vision transformer",
         lifespan=_lifespan(
-            bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), store
+            bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), store, on_fatal
         ),
     )
+    app.state.keys = KeyRing(read_keys(settings.access.keys_file)) if settings.access.keys_file else None
     for module in (routes, routes_segment, openai, tei, cohere, weaviate, open_inference, routes_meta):
         app.include_router(module.router)
     documents.install(app)
@@ -77,6 +90,7 @@ def _lifespan(
     metrics: Metrics,
     load: Callable[[], Any],
     store: Cache,
+    on_fatal: Callable[[BaseException], None] | None,
 ) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,19 +110,24 @@ def _lifespan(
             metrics,
             arriving=lambda: decode.arriving,
             row_shapes=row_shapes(manifest),
+            sizes=batch_sizes(engine.device, settings.batch.max_batch),
+            on_fatal=on_fatal,
         )
+        canary = Canary(engine.check_golden, batcher, metrics, every=settings.engine.canary_seconds)
         decode.when_idle = batcher.wake
         pipeline = Pipeline(bundle, store, decode, batcher, metrics, seconds=settings.limits.request_seconds)
         masks = MaskPool(settings.masks, metrics, max_seconds=settings.limits.request_seconds / 2)
         metrics.info.labels(manifest.name, manifest.embedding_space, engine.device, engine.precision).set(1)
-        service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline, masks)
+        service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline, masks, canary)
         batcher.start()
+        watch = asyncio.create_task(canary.watch(), name="canary")
         service.ready = True
         log.info("serving %s on %s, space %s", manifest.name, engine.device, manifest.embedding_space)
         try:
             yield
         finally:
             service.ready = False
+            watch.cancel()
             await pipeline.close()
             await batcher.close()
             decode.close()
@@ -127,6 +146,6 @@ def load_model(
         StartupError: it cannot be had as configured, or answers wrongly.
     """
     engine = open_model(bundle, settings.engine)
-    engine.warm_up([1, settings.batch.max_batch])
+    engine.warm_up(batch_sizes(engine.device, settings.batch.max_batch) or [1, settings.batch.max_batch])
     engine.check_golden()
     return engine

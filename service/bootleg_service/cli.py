@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import socket
@@ -17,12 +18,21 @@ from bootleg_bundle.engine_cache import default_engine_cache
 from bootleg_bundle.engine_key import BATCHES, parse_batches
 from bootleg_bundle.images import ImageLimits
 from bootleg_service.errors import StartupError
-from bootleg_service.settings import BatchSettings, CacheSettings, EngineSettings, RequestLimits, Settings
+from bootleg_service.settings import (
+    AccessSettings,
+    BatchSettings,
+    CacheSettings,
+    EngineSettings,
+    RequestLimits,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
+DEVICE_FAILED = 86
+"""Exit code after a fault of the device that only a new process recovers from."""
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -73,6 +83,12 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     type=click.IntRange(1, 256),
     default=2,
 )
+@_setting(
+    "--api-keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of hashed API keys; `bootleg key` makes them.  [default: everybody may ask]",
+)
+@_setting("--documents/--no-documents", default=None, help="Show /docs.  [default: only without API keys]")
 @_setting("--redis-url", help="Share the cache through Redis.")
 @_setting(
     "--cache-bytes",
@@ -125,6 +141,8 @@ def serve(  # noqa: PLR0913  # one argument an option
     tensorrt_batches: str,
     max_batch: int,
     decode_threads: int,
+    api_keys: Path | None,
+    documents: bool | None,
     redis_url: str | None,
     cache_bytes: int,
     max_image_bytes: int,
@@ -158,11 +176,12 @@ def serve(  # noqa: PLR0913  # one argument an option
                 "tensorrt_batches": parse_batches(tensorrt_batches),
             }
         ),
+        access=AccessSettings(keys_file=api_keys, show_documents=documents),
         decode_threads=decode_threads,
     )
     opened = open_bundle(bundle or default_bundle_path())
     # Loaded before the server starts: what is wrong with a model is then one line, and not a trace from inside it.
-    app = create_app(opened, settings, engine=load_model(opened, settings))
+    app = create_app(opened, settings, engine=load_model(opened, settings), on_fatal=_give_up)
     if host in LOOPBACK:  # elsewhere the caller is another machine, without our example
         click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
     # uvicorn drains on SIGTERM and then raises it again: a stop that was asked for is a success.
@@ -176,6 +195,24 @@ def serve(  # noqa: PLR0913  # one argument an option
         timeout_graceful_shutdown=drain_seconds,
         server_header=False,
     )
+
+
+def _give_up(error: BaseException) -> None:
+    """End now, without the clean-up that a dead device would hang in; whoever supervises starts a new process."""
+    logging.getLogger("bootleg").critical("the device failed for good: %s; exit code %d", error, DEVICE_FAILED)
+    logging.shutdown()
+    os._exit(DEVICE_FAILED)
+
+
+@click.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make an API key: the key itself on the first line, its line for the file of --api-keys on the second."""
+    from bootleg_service.access.keys import new_key
+
+    token, line = new_key(name)
+    click.echo(token)
+    click.echo(line)
 
 
 def _check_port(host: str, port: int) -> None:

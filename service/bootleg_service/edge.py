@@ -130,6 +130,8 @@ def error_response(request: Request, error: BootlegError, *, param: str | None =
     )
     if error.code in {"payload_too_large", "receive_timeout"}:
         response.headers["Connection"] = "close"  # the rest of the body is not wanted
+    if error.code == "unauthorized":
+        response.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750
     if isinstance(error, ServiceError) and error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
     return response

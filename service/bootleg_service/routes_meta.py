@@ -102,7 +102,9 @@ def liveness(service: Service) -> str:
 
 def is_ready(service: Service) -> bool:
     """Whether requests are welcome."""
-    return service.ready and service.batcher.alive and service.batcher.healthy and not service.pipeline.draining
+    batcher = service.batcher
+    works = batcher.alive and batcher.healthy and service.canary.passed
+    return service.ready and works and not service.pipeline.draining
 
 
 def _health(status: str, *, ok: str) -> Response:

@@ -67,6 +67,7 @@ class EngineSettings(_Settings):
     precision: str = Field("auto", description="a graph of the bundle; auto: fp16 on a GPU if there, else fp32")
     threads: int = Field(0, ge=0, description="ONNX Runtime's own threads; 0: one per core")
     engine_cache: Path = Field(default_factory=default_engine_cache, description="where TensorRT engines lie")
+    canary_seconds: Seconds = Field(60.0, description="between runs of the golden images")
     tensorrt_batches: Batches = Field(BATCHES, description="batch buckets of the engine, as it was built")
 
 
@@ -79,6 +80,18 @@ class MaskSettings(_Settings):
     max_vertices: Count = Field(200_000, description="of the polygons of one mask")
 
 
+class AccessSettings(_Settings):
+    """Who may ask."""
+
+    keys_file: Path | None = Field(None, description="API keys, hashed; None: everybody may ask")
+    show_documents: bool | None = Field(None, description="/docs and /openapi.json; None: only without keys")
+
+    @property
+    def documents(self) -> bool:
+        """Whether they are shown."""
+        return self.keys_file is None if self.show_documents is None else self.show_documents
+
+
 class Settings(_Settings):
     """All of them."""
 
@@ -86,6 +99,7 @@ class Settings(_Settings):
     batch: BatchSettings = BatchSettings()
     cache: CacheSettings = CacheSettings()
     engine: EngineSettings = EngineSettings()
+    access: AccessSettings = AccessSettings()
     masks: MaskSettings = MaskSettings()
     decode_threads: Count = 2
     max_decodes: Count = Field(512, description="images waiting for a decode thread")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from bootleg_bundle import Bundle
     from bootleg_service.batching.batcher import Batcher
+    from bootleg_service.canary import Canary
     from bootleg_service.engine import Engine
     from bootleg_service.masks.pool import MaskPool
     from bootleg_service.metrics import Metrics
@@ -40,6 +41,7 @@ class Service:
     batcher: Batcher
     pipeline: Pipeline
     masks: MaskPool
+    canary: Canary
     ready: bool = False
 
     def check_pinned_space(self, request: Request, space: str | None = None) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from bootleg_cli import main
 from bootleg_service import cli
-from bootleg_service.cli import curl_line
+from bootleg_service.cli import DEVICE_FAILED, curl_line
 from bootleg_service.errors import StartupError
 
 from .redis_server import free_port
@@ -146,3 +147,15 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded():
         port = taken.getsockname()[1]
         with pytest.raises(StartupError, match=f"port {port} .*choose another with --port"):
             cli._check_port("127.0.0.1", port)
+
+
+def test_a_fault_of_the_device_ends_the_process_with_its_own_code():
+    code = "from bootleg_service.cli import _give_up; _give_up(RuntimeError('gone'))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ended.returncode == DEVICE_FAILED == 86
+    assert b"gone" in ended.stderr
+
+
+def test_a_key_is_made_with_its_line():
+    token, line = CliRunner().invoke(main, ["key", "search"]).output.splitlines()
+    assert line == f"search {hashlib.sha256(token.encode()).hexdigest()}"

@@ -1,6 +1,7 @@
-"""The dependency of every route that is not open: a key in ``Authorization: Bearer``.
+"""A key in ``Authorization: Bearer``, asked of every route but those of :data:`OPEN`.
 
-Routers take it; it runs before a body is read, and leaves in the request's state whose request it is.
+The application has it as a dependency of all its routes, so that none can be forgotten; it runs before a body is
+read, and leaves in the request's state whose request it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ from bootleg_service.errors import UnauthorizedError
 if TYPE_CHECKING:
     from bootleg_service.access.keys import Key, KeyRing
 
+OPEN = frozenset(
+    {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/.well-known/live", "/.well-known/ready"}
+    | {"/docs"}
+)
+"""What orchestrators ask, who have no key, and which says nothing but yes or no; and the page of documents, which with
+keys is not there unless an operator wants it."""
+
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="needed when the server has keys")
 
 
@@ -27,7 +35,7 @@ async def authorised(
         UnauthorizedError: no key, or a wrong one; the answer is the same.
     """
     ring: KeyRing | None = request.app.state.keys
-    if ring is None:
+    if ring is None or request.url.path in OPEN:
         return
     key = ring.find(credentials.credentials.encode("latin-1", "replace")) if credentials is not None else None
     if key is None:

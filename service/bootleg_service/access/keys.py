@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bootleg_service.errors import StartupError
+from bootleg_service.errors import RequestError, StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,12 @@ def new_key(name: str) -> tuple[str, str]:
 
     Returns:
         The key, to be given away once, and its line for the file.
+
+    Raises:
+        RequestError: no such name can stand in the file.
     """
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"name {name!r}: use 1 to 64 letters, digits, '.', '_' and '-'", param="name")
     token = f"bv-{secrets.token_urlsafe(32)}"
     return token, f"{name} {hashlib.sha256(token.encode()).hexdigest()}"
 

@@ -16,6 +16,18 @@ RECOVERY = 100
 """Full batches at the ceiling before it rises by one: memory that was short is tried again once in a while."""
 
 
+def batch_sizes(device: str, most: int) -> tuple[int, ...]:
+    """The sizes to which batches are filled up on a device.
+
+    Powers of two on a GPU, where a size not seen before costs an allocation and new kernels, and where rounding differs
+    between sizes; any size on a CPU.
+    """
+    if device not in {"cuda", "tensorrt"}:
+        return ()
+    powers = [2**i for i in range(most.bit_length()) if 2**i < most]
+    return (*powers, most)
+
+
 @dataclass
 class Ceiling:
     """The largest batch.

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from bootleg_service.access.keys import MAX_TOKEN_BYTES, Key, KeyRing, new_key, read_keys
-from bootleg_service.errors import StartupError
+from bootleg_service.errors import RequestError, StartupError
 
 HASH = hashlib.sha256(b"one").hexdigest()
 OTHER = hashlib.sha256(b"two").hexdigest()
@@ -36,6 +36,12 @@ def test_every_key_opens_as_itself_and_nothing_else_does():
     assert ring.find(b"two").name == "b"
     for wrong in (b"", b"On", b"one ", HASH.encode(), b"\xff", b"one" * MAX_TOKEN_BYTES):
         assert ring.find(wrong) is None
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a#b", "x" * 65])
+def test_a_key_is_not_made_for_a_name_that_the_file_cannot_hold(name):
+    with pytest.raises(RequestError, match="name"):
+        new_key(name)
 
 
 @pytest.mark.parametrize(

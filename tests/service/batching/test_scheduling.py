@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootleg_service.batching.batcher import Batcher
+from bootleg_service.batching.ceiling import batch_sizes
 from bootleg_service.batching.ticket import Ticket
 from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
 from bootleg_service.metrics import Metrics
@@ -97,6 +98,7 @@ async def play(arrivals, model, sizes):
             assert len(batcher._queue) <= 20
             tasks.append(asyncio.create_task(one(batcher, number, client, lane, within, leaves)))
         await asyncio.gather(*tasks)
+        await asyncio.sleep(1)  # the last may have left the moment before
         assert len(batcher._queue) == 0
         assert batcher._queue.bytes == 0
         return outcomes, gone, batcher.thread.calls
@@ -353,3 +355,11 @@ def test_a_device_with_a_fixed_cost_is_kept_busy_with_full_batches_under_load():
             return asyncio.get_running_loop().time() - begun
 
     assert run_virtually(main()) <= count / 16 * (16 * PER_IMAGE + FIXED) / 0.97
+
+
+@pytest.mark.parametrize(
+    ("device", "most", "sizes"),
+    [("cpu", 8, ()), ("cuda", 1, (1,)), ("cuda", 8, (1, 2, 4, 8)), ("tensorrt", 12, (1, 2, 4, 8, 12))],
+)
+def test_batches_have_a_few_sizes_on_a_gpu_and_any_on_a_cpu(device, most, sizes):
+    assert batch_sizes(device, most) == sizes
