@@ -29,7 +29,9 @@ main(sys.argv[1:])
 def embed(source, out, bundle, *options):
     """Run the command here."""
     arguments = ["embed", str(source), "--out", str(out), "--bundle", str(bundle.path), "--device", "cpu"]
-    return CliRunner().invoke(main, [*arguments, "--threads", "1", "--batch", "4", *map(str, options)])
+    return CliRunner().invoke(
+        main, [*arguments, "--threads", "1", "--batch", "4", *map(str, options)], catch_exceptions=False
+    )
 
 
 def begun(source, out, bundle, images_done):

@@ -31,7 +31,9 @@ def shades(tmp_path):
 
 
 def embed(source, out, url, *options):
-    return CliRunner().invoke(main, ["embed", str(source), "--out", str(out), "--url", url, *map(str, options)])
+    return CliRunner().invoke(
+        main, ["embed", str(source), "--out", str(out), "--url", url, *map(str, options)], catch_exceptions=False
+    )
 
 
 def test_vectors_come_from_the_service_and_are_pinned_to_its_space(shades, tmp_path):
