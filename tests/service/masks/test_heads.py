@@ -121,3 +121,12 @@ async def test_an_unknown_head_is_refused_with_those_there_are(headed_bundle):
     assert (response.status_code, error["param"]) == (400, "head")
     assert "primary, deep" in error["message"] or "deep, primary" in error["message"]
     assert "other" not in error["message"]
+
+
+@pytest.mark.anyio
+async def test_masks_of_two_heads_are_never_mistaken_for_each_other(headed_bundle):
+    image = encode(quarters(), "PNG")
+    async with serving_bundle(headed_bundle) as client:
+        answers = [await client.post("/v1/images/segment", content=image, params={"head": name}) for name in INPUTS]
+        again = await client.post("/v1/images/segment", content=image, params={"head": "primary"})
+    assert [answer.headers["x-cache"] for answer in (*answers, again)] == ["miss", "miss", "hit"]
