@@ -29,9 +29,10 @@ class Landing:
         self._out = out
 
     def keep_parts_of(self, manifest: bytes) -> None:
-        """Throw away what another manifest left, and note whose parts come now."""
+        """Throw away what another manifest left, and all of it when there is a link; note whose parts come now."""
         path = self.folder / MANIFEST_NAME
-        if path.is_symlink() or not path.is_file() or path.read_bytes() != manifest:
+        linked = any(entry.is_symlink() for entry in self.folder.rglob("*"))
+        if linked or not path.is_file() or path.read_bytes() != manifest:
             self.clear()
             path.write_bytes(manifest)
 

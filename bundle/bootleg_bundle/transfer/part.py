@@ -28,8 +28,6 @@ class Part:
 
     def __init__(self, path: Path, entry: FileEntry) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink():
-            path.unlink()
         self._entry = entry
         self._file = path.open("ab+")
         self._digest = hashlib.sha256()

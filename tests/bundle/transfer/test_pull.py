@@ -447,17 +447,44 @@ def test_a_linked_partial_directory_is_refused(served, tmp_path, out, notes):
         pull(served.url, out, notes.means)
 
 
-def test_a_link_among_the_parts_is_not_written_through(served, full, tmp_path, out, notes):
+@pytest.mark.parametrize("name", [DATA_NAME, "heads", MANIFEST_NAME])
+def test_a_link_among_the_parts_is_not_written_through(served, full, tmp_path, out, notes, name):
+    served.faults[max(FILES)] = [hang_up] * 10
+    with pytest.raises(BundleTransferError):
+        pull(served.url, out, notes.means)
+    served.faults.clear()
+    victim = tmp_path / "victim"
+    (partial(out) / name).rename(victim)
+    (partial(out) / name).symlink_to(victim)
+    (victim / "road.onnx" if victim.is_dir() else victim).write_bytes(b"precious")
+    assert pull(served.url, out, notes.means)
+    assert (victim / "road.onnx" if victim.is_dir() else victim).read_bytes() == b"precious"
+    assert same(out, full)
+
+
+def test_a_source_that_was_damaged_between_two_pulls_is_refused(served, out, notes):
     served.faults[DATA_NAME] = [cut(70_000), *[hang_up] * 10]
     with pytest.raises(BundleTransferError):
         pull(served.url, out, notes.means)
     served.faults.clear()
-    (tmp_path / "victim").write_text("precious")
-    (partial(out) / DATA_NAME).unlink()
-    (partial(out) / DATA_NAME).symlink_to(tmp_path / "victim")
-    assert pull(served.url, out, notes.means)
-    assert (tmp_path / "victim").read_text() == "precious"
-    assert same(out, full)
+    served.log.clear()
+    served.files[DATA_NAME] = bytes(200_000)
+    served.faults[DATA_NAME] = [None] * 2 + [status(404)] * 9  # ends a pull that would go on for ever
+    with pytest.raises(BundleFileError, match=f"^{DATA_NAME} .*SHA-256"):
+        pull(served.url, out, notes.means)
+    assert [headers.get("Range") for headers in served.asked("GET", DATA_NAME)] == ["bytes=70000-", None]
+
+
+def test_a_file_that_is_damaged_after_it_came_is_refused_before_the_bundle_has_its_name(served, out, notes):
+    def damage(handler, data):
+        path = partial(out) / min(FILES)
+        path.write_bytes(bytes(path.stat().st_size))
+        whole(handler, data)
+
+    served.faults[max(FILES)] = [damage]
+    with pytest.raises(BundleFileError, match=f"^{min(FILES)} .*SHA-256"):
+        pull(served.url, out, notes.means)
+    assert not out.exists()
 
 
 def test_pulls_into_one_directory_take_turns(served, full, out):
