@@ -57,11 +57,12 @@ class AsyncClient:
         *,
         dimensions: int | None = None,
         normalize: bool = False,
+        layer: int | None = None,
         on_error: OnError = "raise",
     ) -> Embeddings:
         """As :meth:`bootleg_client.Client.embed`; files are read in threads."""
         return await self._run(
-            self._calls.embed(images, dimensions=dimensions, normalize=normalize, on_error=on_error),
+            self._calls.embed(images, dimensions=dimensions, normalize=normalize, layer=layer, on_error=on_error),
         )
 
     async def patches(
@@ -69,10 +70,11 @@ class AsyncClient:
         images: ImageInput | Iterable[ImageInput],
         *,
         dtype: PatchDtype = "float16",
+        layer: int | None = None,
         on_error: OnError = "raise",
     ) -> PatchGrids:
         """As :meth:`bootleg_client.Client.patches`."""
-        return await self._run(self._calls.patches(images, dtype=dtype, on_error=on_error))
+        return await self._run(self._calls.patches(images, dtype=dtype, layer=layer, on_error=on_error))
 
     async def info(self) -> Info:
         """What is served, and the limits of a request."""

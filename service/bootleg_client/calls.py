@@ -103,22 +103,27 @@ class Calls:
         *,
         dimensions: int | None,
         normalize: bool,
+        layer: int | None,
         on_error: OnError,
     ) -> Steps[Embeddings]:
         """``POST /v1/images/embeddings``, in as many requests as it takes."""
-        params = {} if dimensions is None else {"dimensions": str(dimensions)}
-        if normalize:
-            params["normalize"] = "true"
+        params = _given(dimensions=dimensions, layer=layer) | ({"normalize": "true"} if normalize else {})
         array, model, space, failures = yield from self._rows(
             listed(images), "/v1/images/embeddings", params, 2, on_error
         )
         return Embeddings(array.astype(np.float32, copy=False), model, space, failures)
 
     def patches(
-        self, images: ImageInput | Iterable[ImageInput], *, dtype: PatchDtype, on_error: OnError
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        dtype: PatchDtype,
+        layer: int | None,
+        on_error: OnError,
     ) -> Steps[PatchGrids]:
         """``POST /v1/images/patches``, likewise."""
-        found = yield from self._rows(listed(images), "/v1/images/patches", {"dtype": dtype}, 4, on_error)
+        params = {"dtype": dtype} | _given(layer=layer)
+        found = yield from self._rows(listed(images), "/v1/images/patches", params, 4, on_error)
         return PatchGrids(*found)
 
     def _rows(
@@ -209,6 +214,10 @@ class Calls:
 
     def _expires(self) -> float:
         return self._chance.clock() + self._settings.deadline_seconds
+
+
+def _given(**options: int | None) -> dict[str, str]:
+    return {name: str(value) for name, value in options.items() if value is not None}
 
 
 def packed(sizes: Sequence[int], limits: Limits) -> list[range]:

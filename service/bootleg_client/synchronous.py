@@ -78,6 +78,7 @@ class Client:
         *,
         dimensions: int | None = None,
         normalize: bool = False,
+        layer: int | None = None,
         on_error: OnError = "raise",
     ) -> Embeddings:
         """Embed images: paths, encoded bytes, Pillow images or uint8 arrays, any number of them.
@@ -86,6 +87,7 @@ class Client:
             images: one or many; they are sent in requests as large as the service allows.
             dimensions: keep the first numbers only; such vectors are L2-normalised.
             normalize: L2-normalise the vectors; by default they are as the model gives them.
+            layer: a hidden layer that :meth:`models` names, in a space of its own; by default the encoder's end.
             on_error: ``partial`` records images that fail and goes on; their rows are NaN.
 
         Returns:
@@ -98,7 +100,7 @@ class Client:
             ClientError: any other fault, after repetition where that may help.
         """
         return self._run(
-            self._calls.embed(images, dimensions=dimensions, normalize=normalize, on_error=on_error),
+            self._calls.embed(images, dimensions=dimensions, normalize=normalize, layer=layer, on_error=on_error),
         )
 
     def patches(
@@ -106,6 +108,7 @@ class Client:
         images: ImageInput | Iterable[ImageInput],
         *,
         dtype: PatchDtype = "float16",
+        layer: int | None = None,
         on_error: OnError = "raise",
     ) -> PatchGrids:
         """Patch tokens (dense features): arguments and errors as of :meth:`embed`.
@@ -113,7 +116,7 @@ class Client:
         Returns:
             ``[n, gh, gw, D]`` of ``dtype``, the model, and the embedding space.
         """
-        return self._run(self._calls.patches(images, dtype=dtype, on_error=on_error))
+        return self._run(self._calls.patches(images, dtype=dtype, layer=layer, on_error=on_error))
 
     def info(self) -> Info:
         """What is served, and the limits of a request."""

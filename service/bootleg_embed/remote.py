@@ -41,9 +41,7 @@ class RemoteBackend:
 
     def __init__(self, url: str, api_key: str | None, output: Output, wait_seconds: float) -> None:
         if output == "layers":
-            raise ConfigError(
-                "output = layers: a service gives embedding and patches; without --url it is computed here"
-            )
+            raise ConfigError("output = layers: not through a service; without --url it is computed here")
         self._patches = output == "patches"
         retry = Retry(attempts=MANY, seconds=wait_seconds, longest_seconds=LONGEST_WAIT)
         with Client(url, api_key=api_key, retry=retry, deadline_seconds=math.inf) as asking:

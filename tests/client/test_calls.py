@@ -234,3 +234,14 @@ def test_an_option_the_service_refuses_keeps_its_words(connect, service):
     with connect(service[0]) as client, pytest.raises(RequestRefusedError, match="dimensions: 99 asked for") as caught:
         client.embed(shade(1), dimensions=99)
     assert (caught.value.code, caught.value.param, caught.value.index) == ("invalid_request", "dimensions", None)
+
+
+def test_a_hidden_layer_has_a_space_of_its_own(connect, service):
+    with connect(service[0], embedding_space=SPACE) as client:
+        vectors = client.embed(shade(3), layer=1)
+        grids = client.patches(shade(3), layer=1)
+        with pytest.raises(RequestRefusedError, match="layer: 9 asked for"):
+            client.embed(shade(3), layer=9)
+    assert {vectors.embedding_space, grids.embedding_space} == {f"{SPACE}+layer1"}
+    assert {request["query"] for request in service[1].posts} == {"layer=1", "dtype=float16&layer=1", "layer=9"}
+    np.testing.assert_array_equal(vectors.vectors[0], embedding_of(3))
