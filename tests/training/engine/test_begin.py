@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bootleg_bundle.errors import ConfigError, DataError
-from bootleg_training.engine.begin import BEGAN, beginning, check_folder, read_beginning, write_beginning
+from bootleg_training.engine.begin import BEGAN, beginning, check_folder, check_pack, read_beginning, write_beginning
 from tests.training.tiny import CPU, tiny_config, tiny_pack
 
 
@@ -60,3 +60,8 @@ def test_a_record_without_its_provenance_is_damaged(begun, pack):
 def test_other_images_are_refused(begun, pack):
     with pytest.raises(DataError, match=pack.fingerprint[:12]):
         read_beginning(begun, tiny_pack(39))
+
+
+def test_one_image_is_no_data_set():
+    with pytest.raises(DataError, match="the pack has 1 image: a run needs 2"):
+        check_pack(tiny_config(batch_size=1), tiny_pack(1))

@@ -124,3 +124,9 @@ def test_lines_that_lie_below_the_axis_altogether_move_it():
     svg = chart("t", [Series("a", [(0, -0.86), (100, -0.43)])], unit="%", low=-0.2)
     (start, end) = numbers(paths(svg)[0])
     assert TOP <= end[1] < start[1] <= HEIGHT - BOTTOM
+
+
+def test_a_level_that_is_not_finite_is_left_out():
+    line = Series("a", [(0, 1.0), (100, 2.0)])
+    known, unknown = Level("known", 1.5), Level("unknown", math.nan)
+    assert chart("t", [line], levels=(known, unknown)) == chart("t", [line], levels=(known,))

@@ -31,8 +31,10 @@ def check_pack(config: RunConfig, pack: Pack) -> None:
     """Refuse images that cannot make a batch of this run.
 
     Raises:
-        DataError: fewer than a batch, or smaller than the encoder's input.
+        DataError: fewer than a batch or than two, or smaller than the encoder's input.
     """
+    if len(pack.images) < 2:
+        raise DataError(f"the pack has {len(pack.images)} image: a run needs 2 at least, to tell them apart")
     if len(pack.images) < config.batch_size:
         raise DataError(f"batch_size is {config.batch_size}, but the pack has {len(pack.images)} images only")
     if pack.side < config.encoder.image_size:

@@ -83,6 +83,7 @@ def chart(
         ``<svg>...</svg>``.
     """
     factor = 100.0 if unit == "%" else 1.0
+    levels = tuple(level for level in levels if math.isfinite(level.y))
     drawn = [Series(s.name, _scaled(s.points, factor), s.tone, s.dots) for s in series]
     drawn = [s for s in drawn if any(y is not None for _, y in s.points)]
     ys = [y for s in drawn for _, y in s.points if y is not None] + [factor * level.y for level in levels]
