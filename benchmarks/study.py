@@ -23,9 +23,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 from benchmarks.result import write_result
 from bootleg_bundle.errors import DataError
 from bootleg_training.checkpoint import CONFIG_NAME, ENCODER_NAME, STUDENT_NAME, read_config, weights_sha256
-from bootleg_training.config import default_layers
 from bootleg_training.data.pack import Pack, open_pack
 from bootleg_training.device import choose_device
+from bootleg_training.method import method_of
 from bootleg_training.probes.cache import open_cache
 from bootleg_training.probes.classify import NEEDS, POOLED, Labelled, score, score_pooled
 from bootleg_training.probes.encoders import TWIN, load_which, untrained_twin
@@ -35,15 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bootleg_training.checkpoint import CheckpointConfig
-    from bootleg_training.config import RunConfig, TargetConfig
     from bootleg_training.probes.classify import Kind
     from bootleg_training.vit import Encoder
 
 PROBES = "probes.json"
 PRECISION = "bf16"
 FILES = {"teacher": ENCODER_NAME, "student": STUDENT_NAME}
-NORMALISED = {"layer": "", "instance": ", per-channel targets", "none": ", plain targets"}
-"""What a method's name ends in; per token is the default."""
 CHUNK = 4096
 PIXEL_SIDE = 8
 """Raw pixels are averaged to this side at most: 192 inputs, as many as a small encoder's features, where 32 px have
@@ -134,24 +131,6 @@ def describe(config: CheckpointConfig, bench: Bench) -> dict[str, Any]:
         "images": config.provenance.images_seen,
         "seed": config.run.seed,
     }
-
-
-def method_of(run: RunConfig) -> str:
-    """A run's method by its targets and, unless it is per token, their normalisation."""
-    target = run.resolved().target
-    return _targets(target, run.encoder.depth) + NORMALISED[target.normalise]
-
-
-def _targets(target: TargetConfig, depth: int) -> str:
-    """``layers a,b`` for a choice of layers that is no method's own."""
-    assert target.layers is not None
-    if target.source != "layers":
-        return {"pixels": "pixels", "average": "data2vec-like"}[target.source]
-    if target.layers == (depth,) and target.final_norm:
-        return "I-JEPA"
-    if target.layers == default_layers(depth) and not target.final_norm:
-        return "Bootleg"
-    return "layers " + ",".join(map(str, target.layers))
 
 
 def probed(

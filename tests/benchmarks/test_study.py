@@ -28,25 +28,6 @@ def runs(tmp_path_factory, bench):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("target", "method"),
-    [
-        ({}, "Bootleg"),
-        ({"layers": (1, 2, 3)}, "Bootleg"),
-        ({"layers": (3,), "final_norm": True}, "I-JEPA"),
-        ({"layers": (3,)}, "layers 3"),
-        ({"layers": (1, 3)}, "layers 1,3"),
-        ({"source": "pixels"}, "pixels"),
-        ({"source": "average"}, "data2vec-like"),
-        ({"normalise": "instance"}, "Bootleg, per-channel targets"),
-        ({"layers": (3,), "final_norm": True, "normalise": "instance"}, "I-JEPA, per-channel targets"),
-        ({"layers": (1, 3), "normalise": "none"}, "layers 1,3, plain targets"),
-    ],
-)
-def test_a_method_is_named_by_its_targets(target, method):
-    assert study.method_of(tiny_config(target=target)) == method
-
-
 def test_rows_hold_runs_twins_and_pixels_and_a_second_call_probes_nothing(runs, bench, monkeypatch):
     rows = study.study(runs, bench, KINDS, ("teacher", "student"))
     counted = {(row["method"], row["which"], row["seed"], row["probe"]) for row in rows}

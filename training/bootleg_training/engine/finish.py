@@ -8,11 +8,13 @@ from bootleg_bundle.errors import CheckpointError
 from bootleg_bundle.manifest import Provenance
 from bootleg_training import checkpoint
 from bootleg_training.engine.shards import whole
+from bootleg_training.method import method_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bootleg_bundle.preprocess import PreprocessSpec
+    from bootleg_training.config import RunConfig
     from bootleg_training.engine.progress import Progress
     from bootleg_training.engine.trainer import Trainer
 
@@ -42,7 +44,7 @@ def write_run_checkpoint(
     weights = {role: {name: whole(p) for name, p in part.named_parameters()} for role, part in parts.items()}
     if trainer.world.leads and not _is_there(target, progress):
         source = Provenance(
-            method="Bootleg (arXiv 2603.15553)",
+            method=_method(config),
             dataset=began["data"]["name"],
             dataset_fingerprint=began["data"]["fingerprint"],
             steps=progress.step,
@@ -63,6 +65,12 @@ def write_run_checkpoint(
         checkpoint.write_checkpoint(target, weights, fields)
     trainer.world.wait()
     return target
+
+
+def _method(config: RunConfig) -> str:
+    """Bootleg by its paper; whatever else was asked of the same loop by its own name."""
+    name = method_of(config)
+    return f"{name} (arXiv 2603.15553)" if name.startswith("Bootleg") else f"{name}, with the code of Bootleg"
 
 
 def _is_there(target: Path, progress: Progress) -> bool:
