@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bootleg_training.data.memory import free_memory
+from bootleg_training.data.memory import free_memory, held_memory
 
 CPU = torch.device("cpu")
 MEMINFO = "MemTotal:  1000 kB\nMemFree:  10 kB\nMemAvailable:  600 kB\n"
@@ -33,3 +33,12 @@ def test_where_it_cannot_be_told_nothing_is_claimed(machine, tmp_path):
     assert machine("MemTotal: 5 kB\n") is None
     assert machine("nonsense") is None
     assert free_memory(torch.device("meta")) is None
+
+
+def test_held_memory_is_the_process_own_without_mapped_files(tmp_path):
+    status = tmp_path / "status"
+    status.write_text("Name: x\nVmRSS:  900 kB\nRssAnon:  300 kB\nRssFile:  600 kB\n")
+    assert held_memory(status) == 300 * 1024
+    assert held_memory(tmp_path / "absent") is None
+    status.write_text("Name: x\n")
+    assert held_memory(status) is None

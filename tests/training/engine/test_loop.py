@@ -161,6 +161,7 @@ def test_every_step_is_logged_with_its_rates(tmp_path, pack):
     assert last["loss"] == pytest.approx(np.mean(last["loss_per_layer"]), rel=1e-4)
     assert 0 < last["momentum"] <= 1
     assert last["lr"] > 0
+    assert last["memory"] > 2**20
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path, pack):
@@ -303,6 +304,21 @@ def test_a_run_may_begin_from_a_checkpoint(tmp_path, pack):
     for one, two in zip(before.parameters(), after.parameters(), strict=True):
         assert torch.equal(one, two)
     assert json.loads((tmp_path / "second" / "began.json").read_text())["init"] == "checkpoint"
+
+
+def test_a_checkpoint_names_its_method_and_no_other(tmp_path, pack):
+    target = run(tiny_config(images=8, target={"source": "pixels"}), pack, tmp_path / "pixels")
+    assert read_config(target).provenance.method == "pixels, with the code of Bootleg"
+    target = run(tiny_config(images=8, target={"normalise": "instance"}), pack, tmp_path / "channels")
+    assert read_config(target).provenance.method == "Bootleg, per-channel targets (arXiv 2603.15553)"
+
+
+def test_a_resumed_run_says_that_it_does_not_begin_anew(tmp_path, pack, capsys):
+    first = run(tiny_config(images=8), pack, tmp_path / "first")
+    run(tiny_config(images=8), pack, tmp_path / "second", init=first)
+    assert "is not read" not in capsys.readouterr().err
+    run(tiny_config(images=8), pack, tmp_path / "second", init=first)
+    assert "is not read: the run goes on from its own state" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_pack_smaller_than_a_batch_is_refused_with_both_numbers(tmp_path):

@@ -23,7 +23,7 @@ def step_line(step, **changes):
     return {
         "step": step, "images": 8 * step, "seconds": 0.5 * step, "loss": 1 / step, "grad_norm": 0.5, "skipped_steps": 0,
         "loss_per_layer": [1.5 / step, 0.5 / step], "explained": [0.5, 0.25], "target_std": [0.75, 0.5], "lr": 1e-3,
-        "weight_decay": 0.05, "momentum": 0.99, "images_per_s": 16.0, "data_wait": 0.02, **changes,
+        "weight_decay": 0.05, "momentum": 0.99, "images_per_s": 16.0, "data_wait": 0.02, "memory": 2**30, **changes,
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ def test_a_run_of_today_shows_everything(tmp_path, config):
     ]  # fmt: skip
     assert list(by_title(machinery(run))) == [
         "Learning rate", "Teacher's momentum", "Gradient norm", "Throughput", "Waiting for images",
+        "Memory",
     ]  # fmt: skip
     rank = by_title(learning(run))["RankMe"]
     assert [line.name for line in rank.series] == ["layer 1", "layer 2", "layer 3", "embedding"]

@@ -62,7 +62,7 @@ def test_a_finished_run_s_page_has_all_its_parts(tmp_path, config, pack):
         assert words in page.text
     for words in ("bootleg", "ViT 32x3/4", "finished: 2 steps", "50.0 %", "25.0 %", "0123456789ab", "encoder.width"):
         assert words in page.text, words
-    assert page.tags.count("svg") == 12
+    assert page.tags.count("svg") == 13
     assert page.tags.count("img") == 24
     assert all(image["alt"] for image in page.images)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bootleg_bundle.errors import DivergedError
 from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_training.data.feed import choose_mode
+from bootleg_training.data.memory import held_memory
 from bootleg_training.engine.bad_steps import BadSteps
 from bootleg_training.engine.batch import batches
 from bootleg_training.engine.begin import (
@@ -122,9 +123,8 @@ def _train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device, wo
     # ---- build -------------------------------------------------------------------------------------------------
     trainer = Trainer(config, device, world, sharded=options.sharded)
     spec = PreprocessSpec(height=config.encoder.image_size, width=config.encoder.image_size)
-    loaded = load_state(out / "state", trainer.model, trainer.optimiser, config, allow=options.allow)
-    progress, notes = loaded or (Progress(), _begin_from(trainer, options))
-    began = (read_beginning(out, pack) if loaded else None) or beginning(
+    progress, notes = _start(trainer, out, options)
+    began = (read_beginning(out, pack) if progress.step else None) or beginning(
         pack, device, data_path=options.data_path, init=options.init, processes=world.size
     )
     if world.leads:
@@ -162,7 +162,7 @@ def _train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device, wo
             if last or progress.step % config.log_every == 0:
                 bad.check(trainer, batch, progress, out)
                 measured = measured_step(step.loss, step.grad_norm, bad.skipped)
-                note = log.step(progress.step, progress.images, clock.seconds, now, measured, clock.lap(progress))
+                note = log.step(progress.step, progress.images, clock.seconds, now, measured, _machine(clock, progress))
                 shown.update(progress.step, note)
                 gc.collect(1)
                 stopping = world.any(flag=stop.asked, device=device)  # one process must not leave the others waiting
@@ -185,13 +185,25 @@ def _train(config: RunConfig, pack: Pack, out: Path, *, device: torch.device, wo
     return write_run_checkpoint(out / "checkpoint", trainer, spec, began, progress)
 
 
-def _begin_from(trainer: Trainer, options: Options) -> list[str]:
-    """Load the checkpoint to begin from, if one was named."""
-    return [] if options.init is None else initialise_from(trainer.model, options.init, allow=options.allow)
+def _start(trainer: Trainer, out: Path, options: Options) -> tuple[Progress, list[str]]:
+    """Load the run's newest state, or the checkpoint to begin from if one was named; where it stands, and notes."""
+    loaded = load_state(out / "state", trainer.model, trainer.optimiser, trainer.config, allow=options.allow)
+    if loaded is None:
+        init = options.init
+        return Progress(), [] if init is None else initialise_from(trainer.model, init, allow=options.allow)
+    progress, notes = loaded
+    unread = [] if options.init is None else [f"--init {options.init} is not read: the run goes on from its own state"]
+    return progress, [*notes, *unread]
 
 
 def _display(config: RunConfig, progress: Progress, world: World) -> AbstractContextManager[Meter]:
     return meter("train", config.steps, done=progress.step) if world.leads else nullcontext(Silent())
+
+
+def _machine(clock: Clock, progress: Progress) -> dict[str, float]:
+    """Throughput and waiting since the last log line, and what the process holds in memory."""
+    held = held_memory()
+    return clock.lap(progress) | ({} if held is None else {"memory": held})
 
 
 def _open_log(out: Path, config: RunConfig, progress: Progress, options: Options, world: World) -> RunLog:

@@ -108,6 +108,12 @@ def _machine(run: RunFolder) -> list[Curve]:
             low=0.0,
         ),
         Curve(
+            "Memory",
+            "GiB that the leading process holds. It settles soon; a steady rise is a leak.",
+            [Series("held", [(x, y and y / 2**30) for x, y in _points(run, lines, "memory")])],
+            low=0.0,
+        ),
+        Curve(
             "Skipped steps",
             "Steps so far whose loss or gradient was not finite.",
             [Series("skipped", _points(run, lines, "skipped_steps"))] if _skipped(lines) else [],

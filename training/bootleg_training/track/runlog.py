@@ -63,7 +63,7 @@ class RunLog:
             seconds: since the run began, interruptions left out.
             rates: of the step.
             measured: tensors by name; fetched from the device in one transfer.
-            timing: throughput and waiting since the last log point, by name.
+            timing: throughput, waiting and memory since the last log point, by name.
         """
         flat = torch.cat([value.detach().float().reshape(-1) for value in measured.values()]).tolist()
         record: dict[str, Any] = {"step": done, "images": images, "seconds": round(seconds, 2)}
