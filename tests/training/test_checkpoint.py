@@ -167,7 +167,11 @@ def test_two_seeds_have_two_hashes():
 
 def test_a_run_folder_is_answered_with_its_checkpoint(saved):
     (saved.parent / CONFIG_NAME).write_text("{}")
-    with pytest.raises(CheckpointError, match=f"is a run folder: name its checkpoint, {saved}"):
+    (saved.parent / "metrics.jsonl").write_text("")
+    with pytest.raises(CheckpointError, match=f"is a run folder: name its checkpoint, {saved}$"):
+        read_config(saved.parent)
+    saved.rename(saved.parent / "elsewhere")
+    with pytest.raises(CheckpointError, match=f"{saved}, once the run is finished$"):
         read_config(saved.parent)
 
 

@@ -197,8 +197,10 @@ def parse_config(path: Path) -> CheckpointConfig:
         CheckpointError: not a checkpoint, or a field is off.
     """
     file = path / CONFIG_NAME
-    if not (path / ENCODER_NAME).is_file() and (path / "checkpoint" / CONFIG_NAME).is_file():
-        raise CheckpointError(f"{path} is a run folder: name its checkpoint, {path / 'checkpoint'}")
+    if (path / "metrics.jsonl").is_file():
+        inside = path / "checkpoint"
+        when = "" if inside.exists() else ", once the run is finished"
+        raise CheckpointError(f"{path} is a run folder: name its checkpoint, {inside}{when}")
     if not file.is_file():
         raise CheckpointError(f"{path} is no checkpoint: it has no {CONFIG_NAME}")
     try:
