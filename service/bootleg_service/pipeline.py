@@ -103,29 +103,6 @@ class Pipeline:
         self._stores: set[asyncio.Task[None]] = set()
         self.draining = False
 
-    async def answer(self, images: Sequence[bytes], output: str, *, field: str = "images") -> list[Answer]:
-        """Compute one output for several encoded images, all or nothing.
-
-        Args:
-            images: encoded files.
-            output: as :meth:`answer_each`.
-            field: what the request calls them, for errors.
-
-        Returns:
-            Answers in the order of the images.
-
-        Raises:
-            ImageFailure: the first image that failed; the others were computed and kept all the same.
-            DeadlineError: the answer was not ready in time.
-            UnavailableError: the service is shutting down.
-        """
-        answers: list[Answer] = []
-        for i, answer in enumerate(await self.answer_each(images, output)):
-            if isinstance(answer, BootlegError):
-                raise ImageFailure(answer, f"{field}[{i}]")
-            answers.append(answer)
-        return answers
-
     async def answer_each(
         self, images: Sequence[bytes | BootlegError], output: str | Derived
     ) -> list[Answer | BootlegError]:

@@ -6,6 +6,7 @@ import pytest
 from bootleg_bundle.errors import CorruptImageError
 from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
 from bootleg_service.pipeline import ImageFailure
+from bootleg_service.respond import settle
 
 from .fake_engine import embedding_of, patch_tokens_of
 from .pictures import shade, truncated_jpeg
@@ -17,8 +18,14 @@ PLUG = 999
 
 
 def ask(served, *numbers, output="embedding"):
-    images = [shade(number) for number in numbers]
-    return asyncio.create_task(served.service.pipeline.answer(images, output))
+    return asyncio.create_task(answers_to(served, [shade(number) for number in numbers], output))
+
+
+async def answers_to(served, images, output):
+    """As a route asks: all or nothing."""
+    found = await served.service.pipeline.answer_each(images, output)
+    settle(found, "images")
+    return found
 
 
 async def plugged(served):
@@ -123,7 +130,7 @@ async def test_a_repeated_image_comes_from_the_cache(served):
 async def test_the_image_at_fault_is_named_and_the_others_are_kept(served):
     images = [shade(1), truncated_jpeg(), shade(2)]
     with pytest.raises(ImageFailure) as caught:
-        await served.service.pipeline.answer(images, "embedding")
+        await answers_to(served, images, "embedding")
     assert caught.value.param == "images[1]"
     assert isinstance(caught.value.error, CorruptImageError)
     (first,), (third,) = await ask(served, 1), await ask(served, 2)
