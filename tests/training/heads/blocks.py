@@ -6,9 +6,7 @@ from bootleg_training.heads.fit import FitSettings
 from bootleg_training.heads.settings import HeadSettings, Parts
 from tests.training.probes import scenery
 
-QUICK = HeadSettings(
-    crops=24, balances=(0.0, 0.5), fit=FitSettings(iterations=60, batch=8, rate=1e-2), precision="fp32"
-)
+QUICK = HeadSettings(crops=16, balances=(0.0,), fit=FitSettings(iterations=60, batch=4, rate=1e-2), precision="fp32")
 
 
 def write_parts(folder, *, side=48, patch=16):
