@@ -66,6 +66,16 @@ def test_the_foreground_is_the_object_and_not_what_is_around_it(inside, seed):
     np.testing.assert_array_equal(ncut.foreground(made).argmax(axis=0), mask)
 
 
+@pytest.mark.parametrize("turned", range(4))
+@pytest.mark.parametrize("seed", range(5))
+def test_where_the_corners_do_not_say_the_smaller_side_is_the_foreground(seed, turned):
+    made, mask = blob(inside=slice(0, 8), seed=seed)
+    mask[:, 3:] = False
+    other, _ = blob(inside=slice(0, 0), seed=seed)
+    made = np.rot90(np.where(mask[..., None], made, other), turned)
+    np.testing.assert_array_equal(ncut.foreground(made).argmax(axis=0), np.rot90(mask, turned))
+
+
 def test_clusters_are_in_order_of_size():
     made, _ = scene(10, 10, parts=4)
     for labels in (kmeans_labels(made, 4)[0], ncut.segments(made, 4).argmax(axis=0)):
