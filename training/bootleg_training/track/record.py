@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RENAMED = {"explained_per_layer": "explained", "target_std_per_layer": "target_std"}
 """Names of the first records, by today's."""
 WORDS = frozenset({"encoder", "verdict", "rule", "why"})
+LISTS = frozenset({"explained", "target_std", "loss_per_layer", *RENAMED})
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Words where words belong, and else numbers, lists of them, or the null of one that was not finite."""
+    """Words, lists and numbers where each belongs; null is a number that was not finite."""
     if name in WORDS:
         return isinstance(value, str)
-    values = value if isinstance(value, list) else [value]
-    return all(item is None or type(item) in {int, float} for item in values)
+    if name in LISTS or name.endswith("_layers"):
+        return value is None or (isinstance(value, list) and all(map(_is_number, value)))
+    return _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) in {int, float}
