@@ -187,6 +187,16 @@ class Probe(_Strict):
     detail: str = ""
 
 
+class Ancestor(_Strict):
+    """A run with whose weights a later one began."""
+
+    method: str
+    dataset: str
+    steps: int = Field(ge=0)
+    images_seen: int = Field(ge=0)
+    checkpoint_sha256: str = Field(pattern=_HEX)
+
+
 class Provenance(_Strict):
     """Where the weights come from."""
 
@@ -200,6 +210,12 @@ class Provenance(_Strict):
     commit: str
     checkpoint_sha256: str = Field(pattern=_HEX)
     versions: dict[str, str]
+    ancestors: tuple[Ancestor, ...] = Field((), description="whose weights the run began with, the oldest first")
+
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """The ancestors of a run that begins with these weights."""
+        return (*self.ancestors, Ancestor.model_validate(self.model_dump(include=set(Ancestor.model_fields))))
 
 
 class Manifest(_Strict):

@@ -81,10 +81,14 @@ def _summary(fields: Mapping[str, Any]) -> list[str]:
 def _training(source: Provenance) -> str:
     if not source.steps:
         return "Not trained here: the weights were imported; their file says no more about their training."
+    before = "; then ".join(
+        f"{run.images_seen:,} images of {text(run.dataset)} by {text(run.method)}" for run in source.ancestors
+    )
     return (
         f"{source.images_seen:,} images seen ({source.steps:,} steps) of {text(source.dataset)}, in "
         f"{source.training_seconds / 3600:.2f} hours on {text(source.hardware)}. Data fingerprint "
         f"`{text(source.dataset_fingerprint[:16])}`, commit `{text(source.commit)}`."
+        + (f" It began with the weights of an earlier run: {before}." if before else "")
     )
 
 

@@ -47,6 +47,13 @@ def test_the_card_states_where_the_weights_come_from(fields, fact):
     assert fact in model_card(fields)
 
 
+def test_the_card_of_a_run_that_went_on_from_another_says_so(fields):
+    source = fields["provenance"]
+    assert "began with" not in model_card(fields)
+    went_on = source.model_copy(update={"ancestors": source.lineage})
+    assert "began with the weights of an earlier run: 56,789 images" in model_card({**fields, "provenance": went_on})
+
+
 def test_the_card_states_each_probe_beside_its_untrained_twin(fields):
     assert "| knn | made-up-labels | accuracy | 0.625 | 0.125 | k = 20 |" in model_card(fields)
 

@@ -126,7 +126,10 @@ def test_a_checkpoint_is_gone_on_from_with_its_own_encoder(packed, tmp_path):
     assert "begins with" in second.stderr
     config = read_config(tmp_path / "second" / "checkpoint")
     assert (config.encoder.width, config.encoder.depth) == (32, 2)
-    assert config.run.optim.base_lr < read_config(tmp_path / "first" / "checkpoint").run.optim.base_lr
+    parent = read_config(tmp_path / "first" / "checkpoint")
+    assert config.run.optim.base_lr < parent.run.optim.base_lr
+    assert config.provenance.ancestors == parent.provenance.lineage
+    assert [a.checkpoint_sha256 for a in config.provenance.ancestors] == [parent.provenance.checkpoint_sha256]
     refused = bootleg(*begun[:4], tmp_path / "third", *begun[5:], *settings, "--set=encoder.depth=3")
     assert refused.exit_code == 2
     assert "depth" in refused.stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootleg_bundle.errors import ConfigError, DataError
 from bootleg_training import provenance
-from bootleg_training.checkpoint import ENCODER_NAME
+from bootleg_training.checkpoint import ENCODER_NAME, parse_config
 from bootleg_training.data.pack import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def beginning(
     return {
         "data": _data(pack) | where,
         "init": None if init is None else init.name,
+        "ancestors": [] if init is None else [a.model_dump() for a in parse_config(init).provenance.lineage],
         "commit": provenance.commit(),
         "hardware": provenance.hardware(device),
         "processes": processes,

@@ -54,6 +54,7 @@ def write_run_checkpoint(
             commit=began["commit"],
             checkpoint_sha256=checkpoint.weights_sha256(weights["encoder"]),
             versions=began["versions"],
+            ancestors=began.get("ancestors", ()),
         )
         fields: dict[str, object] = {
             "encoder": config.encoder,
