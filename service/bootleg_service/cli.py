@@ -207,7 +207,10 @@ def _give_up(error: BaseException) -> None:
 @click.command()
 @click.argument("name")
 def key(name: str) -> None:
-    """Make an API key: the key itself on the first line, its line for the file of --api-keys on the second."""
+    """Make an API key for the service.
+
+    Prints the key, and below it the line that the file of --api-keys needs: a name and a hash.
+    """
     from bootleg_service.access.keys import new_key
 
     token, line = new_key(name)
