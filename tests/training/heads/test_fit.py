@@ -7,7 +7,8 @@ import torch
 from bootleg_bundle.errors import DivergedError
 from bootleg_training.heads.classes import numbered_classes
 from bootleg_training.heads.config import HeadConfig
-from bootleg_training.heads.fit import FitSettings, Lesson, class_weights, count_pixels, fit_head
+from bootleg_training.heads.fit import FitSettings, Lesson, class_weights, fit_head
+from bootleg_training.heads.score import count_pixels
 from bootleg_training.probes.confusion import mean_iou
 from tests.training.tiny import CPU
 

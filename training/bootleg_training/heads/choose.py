@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bootleg_training.heads.fit import Lesson, count_pixels, fit_head
+from bootleg_training.heads.fit import Lesson, fit_head
 from bootleg_training.heads.model import build_head
+from bootleg_training.heads.score import count_pixels
 from bootleg_training.heads.tokens import Precision, keep_features
 from bootleg_training.probes.confusion import class_iou, mean_iou
 

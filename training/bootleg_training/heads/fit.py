@@ -1,4 +1,4 @@
-"""Training one head on kept features, and counting what it gets right.
+"""Training one head on kept features.
 
 Shapes: B images, g patches along a side, K features of a patch, S side of the labels in training, C classes.
 """
@@ -17,15 +17,13 @@ from torch.nn import functional as F
 
 from bootleg_bundle.errors import DivergedError
 from bootleg_training.heads.model import build_head
-from bootleg_training.probes.confusion import confusion
+from bootleg_training.heads.score import enlarge
 from bootleg_training.probes.logistic import standardise
 from bootleg_training.probes.pixel_head import SKIPPED
 from bootleg_training.probes.steps import shuffled, warm_cosine
 from bootleg_training.progress import meter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from bootleg_training.heads.config import HeadConfig, Kind
@@ -118,7 +116,7 @@ def fit_head(
     with meter(title, settings.iterations) as shown:
         for done, rows in enumerate(itertools.islice(batches, settings.iterations), start=1):
             x_BggK, truth_BSS = _batch(lesson, rows.numpy(), device)
-            logits_BCSS = _enlarge(head.decode((x_BggK - mean_K) / std_K), truth_BSS.shape[1:])
+            logits_BCSS = enlarge(head.decode((x_BggK - mean_K) / std_K), truth_BSS.shape[1:])
             loss = _loss(logits_BCSS, truth_BSS, weights_C)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -142,33 +140,6 @@ def class_weights(lesson: Lesson, classes: int, balance: float) -> Tensor:
     return torch.from_numpy(weights.astype(np.float32))
 
 
-@torch.no_grad()
-def count_pixels(
-    head: SegmentationHead,
-    features: NDArray[np.floating],
-    masks: Sequence[NDArray[np.uint8]],
-    *,
-    classes: int,
-    ignore: int | None,
-) -> NDArray[np.int64]:
-    """Confusion matrix of a head over masks of any resolution, as the service would answer at that resolution.
-
-    Args:
-        head: trained.
-        features: ``[n, g, g, K]``.
-        masks: n label maps ``[h, w]``.
-        classes: C.
-        ignore: label of the pixels that do not count.
-    """
-    device = head.project.weight.device
-    matrix = np.zeros((classes, classes), np.int64)
-    for row, mask in zip(features, masks, strict=True):
-        x_1ggK = torch.from_numpy(row.astype(np.float32))[None].to(device)
-        predicted = _enlarge(head.decode(x_1ggK), mask.shape)[0].argmax(dim=0)
-        matrix += confusion(mask, predicted.cpu().numpy(), classes, ignore=ignore)
-    return matrix
-
-
 def _note(loss: float, done: int) -> str:
     if not math.isfinite(loss):
         raise DivergedError(f"the head's loss is {loss} after {done} iterations")
@@ -181,10 +152,6 @@ def _batch(lesson: Lesson, rows: NDArray[np.int64], device: torch.device) -> tup
         labels[labels == lesson.ignore] = SKIPPED
     features = lesson.features[rows].astype(np.float32)
     return torch.from_numpy(features).to(device), torch.from_numpy(labels).to(device)
-
-
-def _enlarge(logits_BChw: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(logits_BChw, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _loss(logits_BCSS: Tensor, truth_BSS: Tensor, weights_C: Tensor) -> Tensor:
