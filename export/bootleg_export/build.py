@@ -1,130 +1,146 @@
-"""Checkpoint to bundle: export, measure, refuse what does not match, write the manifest last."""
+"""Checkpoint to bundle: export, measure, leave out what does not match, write the manifest last."""
 
 from __future__ import annotations
 
 import shutil
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from bootleg_bundle.bundle import Bundle, write_bundle
-from bootleg_bundle.errors import BundleError, ParityError
-from bootleg_bundle.manifest import (
-    GOLDEN_NAME,
-    GOLDEN_OUTPUTS,
-    GRAPH_INPUT,
-    GRAPH_OUTPUTS,
-    Architecture,
-    Graph,
-    Outputs,
-    check_model_name,
-    embedding_space_id,
-)
+from bootleg_bundle.errors import BundleError
+from bootleg_bundle.manifest import GOLDEN_NAME, GOLDEN_OUTPUTS, GRAPH_INPUT, check_model_name
+from bootleg_export.calibration import read_calibration
+from bootleg_export.candidates import Candidates
 from bootleg_export.card import model_card
-from bootleg_export.graph import POOLING, ServingGraph
-from bootleg_export.parity import GATES, measure
+from bootleg_export.describe import describe
+from bootleg_export.graph import ServingGraph, reference_outputs
+from bootleg_export.heads import export_heads
+from bootleg_export.labelled import open_labelled
+from bootleg_export.options import DEFAULTS, ExportOptions
 from bootleg_export.samples import natural_noise
-from bootleg_export.session import run_graph
-from bootleg_export.to_onnx import OPSET, export_onnx
-from bootleg_training.checkpoint import CheckpointConfig, interpreted_sha256, load_encoder, weights_sha256
+from bootleg_training.checkpoint import load_encoder
+from bootleg_training.resize import at_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from bootleg_bundle.preprocess import PreprocessSpec
+    from bootleg_training.checkpoint import CheckpointConfig
     from bootleg_training.vit import Encoder
 
-PARITY_IMAGES = 64
-PARITY_BATCHES = (1, 7, 8)  # neither is the batch the graph was traced with
 GOLDEN_IMAGES = 2
 CARD_NAME = "README.md"
 
 
-def build_bundle(checkpoint: Path, out: Path, *, name: str) -> Bundle:
+class _Source(NamedTuple):
+    """What is exported: an encoder at the size asked for, its checkpoint's description, its preprocessing."""
+
+    encoder: Encoder
+    config: CheckpointConfig
+    spec: PreprocessSpec
+
+
+class Built(NamedTuple):
+    """A bundle, and why a precision that was asked for is not in it."""
+
+    bundle: Bundle
+    refused: dict[str, str]
+
+
+def build_bundle(
+    checkpoint: Path,
+    out: Path,
+    *,
+    name: str,
+    options: ExportOptions = DEFAULTS,
+    say: Callable[[str], object] = lambda _: None,
+) -> Built:
     """Export a checkpoint.
 
     Args:
         checkpoint: directory written by training.
-        out: bundle directory to create; must not exist. Nothing is left there when a check fails.
+        out: bundle directory to create; must not exist. Nothing is left there when fp32 fails a check.
         name: the model's name in the service.
+        options: precisions, calibration and the rest.
+        say: told what is being done.
+
+    Returns:
+        The bundle, with fp32 and each precision asked for that passed its gates, and what the others broke.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
         BundleError: ``out`` exists.
+        ConfigError: the encoder cannot take the size.
+        DataError: calibration images or labelled data cannot be used.
         ManifestError: ``name`` is no model name.
-        ParityError: the graph's outputs differ from PyTorch's by more than the gate.
+        ParityError: the fp32 graph's outputs differ from PyTorch's by more than the gate.
     """
     check_model_name(name)
     if out.exists():
         raise BundleError(f"{out} exists already: remove it or choose another --out")
-    encoder, config = load_encoder(checkpoint)
+    source = _load(checkpoint, options.size)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        written = _fill(partial, encoder, config, name)
+        written, refused = _fill(partial, checkpoint, source, name, options, say)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Bundle(out, written.manifest, written.sha256)  # verified when it was written
+    return Built(Bundle(out, written.manifest, written.sha256), refused)  # verified when it was written
 
 
-def reference_outputs(graph: ServingGraph, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """What PyTorch computes in float32: the reference of every comparison."""
-    with torch.no_grad():
-        outputs = graph(torch.from_numpy(pixels))
-    return {name: output.numpy() for name, output in zip(GRAPH_OUTPUTS, outputs, strict=True)}
+def _load(checkpoint: Path, size: int | None) -> _Source:
+    encoder, config = load_encoder(checkpoint)
+    spec = config.preprocess
+    if size is None or size == spec.height:
+        return _Source(encoder, config, spec)
+    resized = spec.model_copy(update={"height": size, "width": size})
+    return _Source(at_size(encoder, size), config, resized)
 
 
-def _fill(folder: Path, encoder: Encoder, config: CheckpointConfig, name: str) -> Bundle:
-    spec, shape = config.preprocess, config.encoder
-    graph = ServingGraph(encoder, spec, config.target_layers).eval()
-    file = "encoder.fp32.onnx"
-    export_onnx(graph, folder / file)
+def _fill(
+    folder: Path,
+    checkpoint: Path,
+    source: _Source,
+    name: str,
+    options: ExportOptions,
+    say: Callable[[str], object],
+) -> Built:
+    spec = source.spec
+    # Bad input is found before minutes of work are done for it.
+    calibration = None if options.calibration is None else read_calibration(options.calibration, spec)
+    labelled = None if options.tasks is None else open_labelled(spec, *options.tasks)
+    graph = ServingGraph(source.encoder, spec, source.config.target_layers).eval()
+    heads = export_heads(folder, checkpoint, source.config, size=spec.height)
+    for head in heads.left_out:
+        say(f"head {head}: left out, for it was trained at {source.config.heads[head].size} pixels")
+    candidates = Candidates(folder, graph, spec, calibration, heads)
+    for precision in ("fp32", *options.precisions):
+        say(f"{precision}: export and comparison with PyTorch")
+        candidates.add(precision, external=options.external_data)
+    if labelled is not None:
+        say("labelled images: k-NN and linear probe for each precision")
+        candidates.try_tasks(labelled)
 
-    pixels = natural_noise(PARITY_IMAGES, spec.height, spec.width)
-    parity = measure("fp32", reference_outputs(graph, pixels), run_graph(folder / file, pixels, PARITY_BATCHES))
-    for row in parity:
-        if not GATES["fp32"].passes(row):
-            raise ParityError(
-                f"fp32 {row.output}: relative Frobenius {row.relative_frobenius:.1e}, smallest cosine "
-                f"{row.cosine_min:.7f}; allowed {GATES['fp32'].relative_frobenius:.0e} and {GATES['fp32'].cosine_min}"
-            )
     golden = natural_noise(GOLDEN_IMAGES, spec.height, spec.width, seed=1)
     expected = reference_outputs(graph, golden)
     arrays: dict[str, Any] = {GRAPH_INPUT: golden, **{key: expected[key] for key in GOLDEN_OUTPUTS}}
+    arrays |= heads.expected(expected)
     np.savez(folder / GOLDEN_NAME, **arrays)
-
-    weights = weights_sha256(dict(encoder.named_parameters()))
-    parameters = sum(p.numel() for p in encoder.parameters())
-    provenance = config.provenance.model_copy(
-        update={
-            "checkpoint_sha256": weights,
-            "versions": {**config.provenance.versions, **{p: version(p) for p in ("onnx", "onnxscript")}},
-        }
-    )
     fields = {
         "name": name,
-        "embedding_space": embedding_space_id(interpreted_sha256(weights, config), spec, POOLING),
-        "architecture": Architecture(
-            name=shape.label,
-            image_size=shape.image_size,
-            patch_size=shape.patch_size,
-            width=shape.width,
-            depth=shape.depth,
-            heads=shape.heads,
-            registers=shape.registers,
-            parameters=parameters,
-        ),
-        "preprocess": spec,
-        "outputs": Outputs(dim=shape.width, grid=(shape.grid, shape.grid), layers=config.target_layers),
-        "graphs": {"fp32": Graph(file=file, opset=OPSET)},
-        "parity": parity,
-        "probes": config.probes,
-        "provenance": provenance,
+        **describe(source.encoder, source.config, spec, candidates.graphs),
+        "graphs": candidates.graphs,
+        "heads": heads.heads,
+        "parity": candidates.parity,
+        "tasks": candidates.tasks,
     }
-    (folder / CARD_NAME).write_text(model_card(fields), encoding="utf-8")
-    return write_bundle(folder, fields, [file, GOLDEN_NAME, CARD_NAME])
+    fields["probes"] = heads.with_probes(fields["probes"])
+    files = [*candidates.files, *heads.files]
+    card = model_card(fields, {file: (folder / file).stat().st_size for file in files})
+    (folder / CARD_NAME).write_text(card, encoding="utf-8")
+    written = write_bundle(folder, fields, [*files, GOLDEN_NAME, CARD_NAME])
+    return Built(written, candidates.refused)

@@ -17,26 +17,52 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Gate:
-    """The bounds of one precision against float32 PyTorch."""
-
-    relative_frobenius: float
-    cosine_min: float
-
-    def passes(self, parity: Parity) -> bool:
-        """Whether a measurement is within the bounds."""
-        return parity.relative_frobenius <= self.relative_frobenius and parity.cosine_min >= self.cosine_min
-
-
 NOT_FINITE = 1e30
 """Stands for an infinite or undefined error: JSON has neither, and no gate lets it pass."""
 
+TOKEN_OUTPUTS = ("patch_tokens", "layer_tokens")
+"""Many vectors an image: judged by the first percentile of their cosines, the others by the smallest."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The bounds of one precision against float32 PyTorch.
+
+    Attributes:
+        relative_frobenius: largest, of each output.
+        cosine_min: smallest, of a vector that stands for a whole image.
+        cosine_p1: smallest first percentile, of tokens.
+        batch_invariance: largest relative Frobenius difference of an image alone and in a batch.
+    """
+
+    relative_frobenius: float
+    cosine_min: float
+    cosine_p1: float
+    batch_invariance: float
+
+    def fault(self, parity: Parity) -> str | None:
+        """The first bound that a measurement breaks, in words; None when it passes."""
+        if not parity.relative_frobenius <= self.relative_frobenius:
+            return f"relative Frobenius {parity.relative_frobenius:.1e} (<= {self.relative_frobenius:.0e})"
+        if parity.output in TOKEN_OUTPUTS and not parity.cosine_p1 >= self.cosine_p1:
+            return f"cosine p1 {parity.cosine_p1:.7f} (>= {self.cosine_p1})"
+        if parity.output not in TOKEN_OUTPUTS and not parity.cosine_min >= self.cosine_min:
+            return f"smallest cosine {parity.cosine_min:.7f} (>= {self.cosine_min})"
+        return None
+
+    def passes(self, parity: Parity) -> bool:
+        """Whether a measurement is within the bounds."""
+        return self.fault(parity) is None
+
+
+# Static int8 is bit-equal in any batch on x86. Where its float32 parts round otherwise, a few activations fall on the
+# next of their 256 steps: 1e-4 allows that. With the scale of a batch, as dynamic int8 takes it, an answer moved by
+# 3e-4 in the mildest case met (an untrained encoder, images all alike in range), by 2e-2 in the worst.
 GATES = {
-    "fp32": Gate(relative_frobenius=1e-5, cosine_min=0.999999),
-    "fp16": Gate(relative_frobenius=5e-3, cosine_min=0.9995),
-    "bf16": Gate(relative_frobenius=2e-2, cosine_min=0.999),
-    "int8": Gate(relative_frobenius=6e-2, cosine_min=0.995),
+    "fp32": Gate(relative_frobenius=1e-5, cosine_min=0.999999, cosine_p1=0.99999, batch_invariance=1e-5),
+    "fp16": Gate(relative_frobenius=5e-3, cosine_min=0.9995, cosine_p1=0.995, batch_invariance=1e-3),
+    "bf16": Gate(relative_frobenius=2e-2, cosine_min=0.999, cosine_p1=0.995, batch_invariance=1e-2),
+    "int8": Gate(relative_frobenius=6e-2, cosine_min=0.995, cosine_p1=0.98, batch_invariance=1e-4),
 }
 
 
@@ -71,3 +97,8 @@ def _measure_one(precision: str, name: str, reference: NDArray[np.float32], actu
 
 def _finite(value: np.floating, otherwise: float, digits: str) -> float:
     return float(format(value, digits)) if np.isfinite(value) else otherwise
+
+
+def worst_difference(reference: Arrays, actual: Arrays) -> float:
+    """The largest relative Frobenius difference over the outputs of two runs."""
+    return max(row.relative_frobenius for row in measure("", reference, actual))

@@ -3,6 +3,8 @@ import pytest
 
 from bootleg_export.parity import GATES, Gate, measure
 
+LOOSE = Gate(relative_frobenius=1, cosine_min=0.999999, cosine_p1=0.99, batch_invariance=1)
+
 
 def rows(shape=(4, 8), seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
@@ -33,7 +35,24 @@ def test_one_turned_vector_among_many_fails_by_its_cosine():
     actual[500] = -actual[500]
     row = one(reference, actual)
     assert row.cosine_min == pytest.approx(-1)
-    assert not Gate(relative_frobenius=1, cosine_min=0.999999).passes(row)
+    assert not LOOSE.passes(row)
+    assert LOOSE.fault(row) == "smallest cosine -1.0000000 (>= 0.999999)"
+
+
+def test_tokens_are_judged_by_the_first_percentile_of_their_cosines():
+    reference = rows((1000, 8))
+    few, many = reference.copy(), reference.copy()
+    few[:5] *= -1
+    many[:15] *= -1
+    (passes,) = measure("fp32", {"patch_tokens": reference}, {"patch_tokens": few})
+    (fails,) = measure("fp32", {"patch_tokens": reference}, {"patch_tokens": many})
+    assert LOOSE.fault(passes) is None
+    assert LOOSE.fault(fails).startswith("cosine p1 -1.0")
+
+
+def test_a_fault_names_the_bound_and_the_figure():
+    row = one(rows(), rows() * 1.5)
+    assert GATES["fp32"].fault(row) == "relative Frobenius 5.0e-01 (<= 1e-05)"
 
 
 def test_patch_tokens_are_compared_token_by_token():

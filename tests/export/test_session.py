@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bootleg_export.build import reference_outputs
+from bootleg_export.graph import reference_outputs
 from bootleg_export.parity import GATES, measure
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import run_graph

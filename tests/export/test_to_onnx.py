@@ -5,7 +5,7 @@ import pytest
 
 import bootleg_export
 from bootleg_bundle.errors import ParityError
-from bootleg_export.to_onnx import OPSET, check_contract
+from bootleg_export.to_onnx import OPSET, check_contract, export_onnx
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,9 @@ def test_the_input_is_named_pixels_and_takes_8_bit_channels_last_images_in_any_n
     assert image == [32, 32, 3]
 
 
-def test_the_outputs_are_embedding_patch_tokens_and_layers_pooled_or_not_in_float32_with_the_batch_of_the_input(written):
+def test_the_outputs_are_embedding_patch_tokens_and_layers_pooled_or_not_in_float32_with_the_batch_of_the_input(
+    written,
+):
     batch = dims(written.graph.input[0])[0]
     assert {value.name: dims(value) for value in written.graph.output} == {
         "embedding": [batch, 32],
@@ -78,6 +80,12 @@ def test_the_file_does_not_name_the_repository_it_was_made_in(bundle):
 
 def test_a_model_that_keeps_the_contract_passes(model):
     check_contract(model)
+
+
+@pytest.mark.parametrize("opset", [26, 27])
+def test_an_opset_that_the_exporter_would_write_as_another_without_a_word_is_not_asked_for(serving_graph, opset):
+    with pytest.raises(ParityError, match="at most 25"):
+        export_onnx(serving_graph, opset=opset)
 
 
 @pytest.mark.parametrize("opset", [18, 21, 26])
