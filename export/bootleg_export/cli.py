@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import logging
+import sys
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from bootleg_bundle.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bootleg_export.build import Built
+    from bootleg_export.check import Check
 
 Folder = click.Path(path_type=Path, file_okay=False)
 
@@ -14,28 +25,98 @@ Folder = click.Path(path_type=Path, file_okay=False)
 @click.argument("checkpoint", type=Folder)
 @click.option("--out", type=Folder, required=True, help="The bundle to create.")
 @click.option("--name", help="The model's name in the service. [default: the bundle's directory]")
-def export(checkpoint: Path, out: Path, name: str | None) -> None:
-    """Turn a checkpoint into a verified bundle."""
+@click.option("--precision", default="", metavar="LIST", help="Graphs beside fp32: any of fp16,bf16,int8.")
+@click.option("--calibration", metavar="SOURCE", help="A pack or a source of images; int8 takes its ranges from it.")
+@click.option(
+    "--tasks", nargs=2, metavar="TRAIN TEST", help="Labelled packs or sources: what each precision costs on them."
+)
+@click.option("--size", "sizes", default="", metavar="LIST", help="Input sides in pixels, a bundle for each.")
+@click.option("--external-data", is_flag=True, help="Weights in a file beside each graph, for models over 2 GiB.")
+def export(checkpoint: Path, out: Path, name: str | None, precision: str, sizes: str, **options: Any) -> None:
+    """Turn a checkpoint into a verified bundle.
+
+    A precision that does not pass its gates is left out, and the exit code is 1. With several sizes the bundles are
+    OUT-96px, OUT-128px and so on, each with an embedding space of its own.
+    """
     from bootleg_export.build import build_bundle
+    from bootleg_export.options import ExportOptions, parse_sizes
+    from bootleg_export.precisions import parse_precisions
 
     # It lists the operators of torchvision that it skips when torchvision is absent.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
-    bundle = build_bundle(checkpoint, out, name=name or out.name)
-    size = sum(entry.bytes for entry in bundle.manifest.files.values())
-    click.echo(f"{out}: {bundle.manifest.name}, {size / 1e6:.1f} MB, space {bundle.manifest.embedding_space}")
-    for row in bundle.manifest.parity:
-        click.echo(f"  {row.precision} {row.output}: relative Frobenius {row.relative_frobenius:.1e}")
+    sides = parse_sizes(sizes)
+    complete = True
+    for side in sides or (None,):
+        suffix = f"-{side}px" if len(sides) > 1 else ""
+        place = out.with_name(out.name + suffix)
+        chosen = ExportOptions(parse_precisions(precision), size=side, **options)
+        built = build_bundle(checkpoint, place, name=(name or out.name) + suffix, options=chosen, say=_progress)
+        _show_bundle(place, built)
+        complete = complete and not built.refused
+    if not complete:
+        raise SystemExit(1)
 
 
 @click.command()
 @click.argument("bundle", type=Folder)
-def verify(bundle: Path) -> None:
-    """Check a bundle: hashes, golden outputs, and that batches change nothing."""
+@click.option("--data", metavar="SOURCE", help="A labelled pack or source: what each precision costs on it.")
+@click.option("--test", metavar="SOURCE", help="Score on these labelled images. [default: a fifth of --data]")
+def verify(bundle: Path, data: str | None, test: str | None) -> None:
+    """Check a bundle: hashes, golden outputs, precisions against fp32, and that batches change nothing."""
     from bootleg_export.verify import verify_bundle
 
-    checks = verify_bundle(bundle)
+    if test is not None and data is None:
+        raise ConfigError("--test needs --data, the images to learn from")
+    on_labelled = [] if data is None else _on_labelled(bundle, data, test)
+    if not _show_checks(chain(verify_bundle(bundle), on_labelled)):
+        raise SystemExit(1)
+
+
+def _on_labelled(bundle: Path, data: str, test: str | None) -> Iterable[Check]:
+    """Checks on labelled images, whose packages are not those of the command.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    try:
+        from bootleg_export.verify_tasks import verify_tasks
+    except ModuleNotFoundError as error:
+        line = "pip install 'bootleg-vision[training]'"
+        raise ConfigError(f"--data needs {error.name}, which is not installed; install it with: {line}") from error
+    return verify_tasks(bundle, data, test)
+
+
+def _progress(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _show_bundle(place: Path, built: Built) -> None:
+    manifest = built.bundle.manifest
+    size = sum(entry.bytes for entry in manifest.files.values())
+    click.echo(f"{place}: {manifest.name}, {size / 1e6:.1f} MB, space {manifest.embedding_space}")
+    for row in manifest.parity:
+        click.echo(
+            f"  {row.precision} {row.output}: relative Frobenius {row.relative_frobenius:.1e}, "
+            f"smallest cosine {row.cosine_min:.7f}"
+        )
+    for task in manifest.tasks:
+        click.echo(f"  {task.precision} {task.task} on {task.dataset}: {task.value:.4f}, fp32 {task.fp32:.4f}")
+    for precision, fault in built.refused.items():
+        click.echo(f"{precision} is not in the bundle: {fault}", err=True)
+
+
+def _show_checks(checks: Iterable[Check]) -> bool:
+    """Print each check when it is done: a table on a terminal, lines elsewhere; whether all passed."""
+    if sys.stdout.isatty():
+        try:
+            from bootleg_export.check_table import show_table
+        except ModuleNotFoundError:  # rich belongs to the training extra
+            pass
+        else:
+            return show_table(checks)
+    passed = True
     for check in checks:
         click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}")
-    if not all(check.passed for check in checks):
-        raise SystemExit(1)
+        passed = passed and check.passed
+    return passed
