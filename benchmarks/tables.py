@@ -187,12 +187,30 @@ def _serve(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, body)
 
 
+def _export(rows: list[dict[str, Any]]) -> str:
+    head = ["encoder", "precision", "MB", "relative Frobenius", "smallest cosine", "speed, CPU", "k-NN, points lost"]
+    body = [
+        [
+            row["model"],
+            row["precision"],
+            f"{row['size_mb']:.1f}",
+            f"{row['rel_frobenius']:.1e}",
+            f"{row['cosine_min']:.5f}",
+            f"{row['cpu_ratio_to_fp32']:.2f}" if "cpu_ratio_to_fp32" in row else "",
+            f"{row['knn_drop']:.2f}" if "knn_drop" in row else "",
+        ]
+        for row in rows
+    ]
+    return _markdown(head, body)
+
+
 def _markdown(head: list[str], body: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "export": _export,
     "pretrain": _pretrain,
     "segmentation": _segmentation,
     "serve": _serve,
