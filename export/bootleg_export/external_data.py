@@ -60,8 +60,6 @@ def load_model(path: Path, external: Sequence[str]) -> onnx.ModelProto:
         raise BundleFileError(f"{path.name} is no ONNX file") from error
     for tensor in model.graph.initializer:
         if uses_external_data(tensor) and ExternalDataInfo(tensor).location not in external:
-            raise BundleFileError(
-                f"{path.name} takes weights from a file that the manifest does not list with it"
-            )
+            raise BundleFileError(f"{path.name} takes weights from a file that the manifest does not list with it")
     load_external_data_for_model(model, str(path.parent))
     return model
