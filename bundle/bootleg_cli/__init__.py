@@ -65,6 +65,11 @@ COMMANDS = {
     ),
     "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
     "train": Command("bootleg_training.cli.train:train", "training", "Pretrain an encoder on unlabelled images."),
+    "train-head": Command(
+        "bootleg_training.cli.train_head:train_head",
+        "training",
+        "Train a segmentation head on a frozen encoder and put it into the checkpoint.",
+    ),
     "verify": Command(
         "bootleg_export.cli:verify",
         "cpu",

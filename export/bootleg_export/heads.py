@@ -18,7 +18,7 @@ from bootleg_export.to_onnx import OPSET
 from bootleg_training.checkpoint import head_probe, load_head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -56,6 +56,12 @@ class HeadGraphs:
     def files(self) -> list[str]:
         """Names of every head's file, relative to the bundle."""
         return [head.graph.file for head in self.heads.values()]
+
+    def with_probes(self, probes: Iterable[Probe]) -> tuple[Probe, ...]:
+        """The checkpoint's records, with those of these heads and without those of the heads left out."""
+        absent = {head_probe(name) for name in self.left_out}
+        kept = [probe for probe in probes if probe.probe not in absent]
+        return (*kept, *(probe for probe in self.probes if probe not in kept))
 
     def expected(self, tokens: Arrays) -> dict[str, Array]:
         """Logits in PyTorch, named by ``golden_key``; of the golden images, they are what ``golden.npz`` holds.

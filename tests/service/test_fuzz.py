@@ -40,5 +40,5 @@ def test_every_answer_is_as_documented(case, server):
             schemathesis.specs.openapi.checks.status_code_conformance,
             schemathesis.specs.openapi.checks.content_type_conformance,
             schemathesis.specs.openapi.checks.response_schema_conformance,
-        ]
+        ],
     )
