@@ -73,7 +73,7 @@ COMMANDS = {
     "verify": Command(
         "bootleg_export.cli:verify",
         "cpu",
-        "Check a bundle: hashes, golden outputs, and that batches change nothing.",
+        "Check a bundle: hashes, golden outputs, precisions against fp32, and that batches change nothing.",
     ),
 }
 
