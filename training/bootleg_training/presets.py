@@ -34,7 +34,7 @@ PRESETS: Final[dict[str, RunConfig]] = {
         images=1_000_000,
         batch_size=128,
     ),
-    "tiny-cpu": RunConfig(  # the settings of the shipped bundle; its card names the commit
+    "tiny-cpu": RunConfig(  # with these the shipped encoder began; its card says how it went on
         name="tiny-cpu",
         encoder=EncoderConfig(image_size=64, patch_size=8, width=192, depth=6, heads=3, registers=0),
         predictor=PredictorConfig(joint=True),
