@@ -25,6 +25,7 @@ from bootleg_bundle.preprocess import PreprocessSpec
 from bootleg_export.build import build_bundle
 from bootleg_export.judge import NO_KERNELS
 from bootleg_export.options import ExportOptions
+from bootleg_export.parity import GATES
 from bootleg_export.samples import natural_noise
 from bootleg_export.session import open_session
 from bootleg_training.checkpoint import weights_sha256, write_checkpoint
@@ -70,7 +71,8 @@ def rows_of(bundle: Bundle, weights: str, rounds: int) -> list[dict[str, Any]]:
     side = manifest.preprocess.height
     ratios = cpu_ratios(bundle, rounds)
     rows = []
-    for precision, graph in manifest.graphs.items():
+    for precision in sorted(manifest.graphs, key=list(GATES).index):
+        graph = manifest.graphs[precision]
         parity = [row for row in manifest.parity if row.precision == precision]
         knn = next((task for task in manifest.tasks if (task.precision, task.task) == (precision, "knn")), None)
         row = {

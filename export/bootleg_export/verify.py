@@ -30,7 +30,7 @@ def verify_bundle(path: Path) -> Iterator[Check]:
     """
     bundle = open_bundle(path)
     yield Check("hashes", passed=True, detail=f"{len(bundle.manifest.files)} files")
-    for precision in bundle.manifest.graphs:
+    for precision in sorted(bundle.manifest.graphs, key=list(GATES).index):
         file = graph_file(bundle, precision)
         yield from _golden(bundle, file)
         if precision != "fp32":
