@@ -109,6 +109,9 @@ class Calibration(_Strict):
     dataset: str
     images: Count
     fingerprint: str = Field(description="of the data set's content")
+    operators: tuple[Literal["linear", "attention"], ...] = Field(
+        ("linear",), description="what is computed in 8 bits: linear layers, and the two products of attention"
+    )
 
 
 class Graph(_Strict):
@@ -164,7 +167,7 @@ class Task(_Strict):
     """What a lower precision costs on a task: the same probe on features of ``precision`` and of fp32."""
 
     precision: str
-    task: str = Field(description="knn, linear, miou, ...")
+    task: str = Field(description="knn, linear, or miou:HEAD")
     dataset: str
     value: float
     fp32: float

@@ -17,8 +17,10 @@ from bootleg_export.describe import describe
 from bootleg_export.graph import ServingGraph, reference_outputs
 from bootleg_export.heads import export_heads
 from bootleg_export.labelled import open_labelled
+from bootleg_export.mask_tasks import measure_masks, open_exam
 from bootleg_export.options import DEFAULTS, ExportOptions
 from bootleg_export.samples import natural_noise
+from bootleg_export.tasks import measure_tasks
 from bootleg_training.checkpoint import load_encoder
 from bootleg_training.resize import at_size
 
@@ -111,19 +113,27 @@ def _fill(
 ) -> Built:
     spec = source.spec
     # Bad input is found before minutes of work are done for it.
-    calibration = None if options.calibration is None else read_calibration(options.calibration, spec)
+    calibration = (
+        None if options.calibration is None else read_calibration(options.calibration, spec, options.operators)
+    )
     labelled = None if options.tasks is None else open_labelled(spec, *options.tasks)
     graph = ServingGraph(source.encoder, spec, source.config.target_layers).eval()
     heads = export_heads(folder, checkpoint, source.config, size=spec.height)
     for head in heads.left_out:
         say(f"head {head}: left out, for it was trained at {source.config.heads[head].size} pixels")
+    exam = None
+    if options.scenes is not None:
+        exam = open_exam(options.scenes, spec, heads.heads, ignore=options.ignore)
     candidates = Candidates(folder, graph, spec, calibration, heads)
     for precision in ("fp32", *options.precisions):
         say(f"{precision}: export and comparison with PyTorch")
         candidates.add(precision, external=options.external_data)
     if labelled is not None:
         say("labelled images: k-NN and linear probe for each precision")
-        candidates.try_tasks(labelled)
+        candidates.try_tasks(lambda files: measure_tasks(files, labelled, spec))
+    if exam is not None:
+        say("labelled pictures: every head behind each precision")
+        candidates.try_tasks(lambda files: measure_masks(files, folder, heads.heads, exam))
 
     golden = natural_noise(GOLDEN_IMAGES, spec.height, spec.width, seed=1)
     expected = reference_outputs(graph, golden)

@@ -6,7 +6,7 @@ Build calls it with what the user named: a pack, or any source of images. The sa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bootleg_bundle.preprocess import PreprocessSpec
+
+Operator = Literal["linear", "attention"]
 
 RANGE_IMAGES = 256
 JUDGED_IMAGES = 64
@@ -40,8 +42,10 @@ class CalibrationImages:
     record: Calibration
 
 
-def read_calibration(source: str, spec: PreprocessSpec) -> CalibrationImages:
-    """Draw images from a pack or a source.
+def read_calibration(
+    source: str, spec: PreprocessSpec, operators: tuple[Operator, ...] = ("linear",)
+) -> CalibrationImages:
+    """Draw images from a pack or a source, for a graph with these ``operators`` in 8 bits.
 
     Raises:
         DataError: it cannot be opened, or holds fewer than ``FEWEST`` images.
@@ -56,5 +60,7 @@ def read_calibration(source: str, spec: PreprocessSpec) -> CalibrationImages:
     pixels = pixels_of(spec, data.images[np.sort(drawn[:ranges])])
     others = pixels_of(spec, data.images[np.sort(drawn[ranges:])])
     return CalibrationImages(
-        pixels, others, Calibration(dataset=data.name, images=ranges, fingerprint=data.fingerprint)
+        pixels,
+        others,
+        Calibration(dataset=data.name, images=ranges, fingerprint=data.fingerprint, operators=operators),
     )

@@ -15,18 +15,18 @@ from bootleg_export.external_data import save_model
 from bootleg_export.graph import reference_outputs
 from bootleg_export.judge import NO_KERNELS, NOISE_IMAGES, PARITY_BATCHES, GraphFile, judged_images
 from bootleg_export.parity import GATES, measure
-from bootleg_export.precisions import OPSETS, make_model
+from bootleg_export.precisions import make_model, opset_of
 from bootleg_export.samples import natural_noise
-from bootleg_export.tasks import measure_tasks, task_fault
+from bootleg_export.tasks import task_fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from bootleg_bundle.preprocess import PreprocessSpec
     from bootleg_export.calibration import CalibrationImages
     from bootleg_export.graph import ServingGraph
     from bootleg_export.heads import HeadGraphs
-    from bootleg_export.labelled import LabelledData
 
 
 class Candidates:
@@ -69,8 +69,9 @@ class Candidates:
             ParityError: fp32 failed, without which there is no bundle.
         """
         ranges = None if self._calibration is None else self._calibration.ranges
+        operators = ("linear",) if self._calibration is None else self._calibration.record.operators
         path = self._folder / f"encoder.{precision}.onnx"
-        model = make_model(self._graph, precision, ranges, external=external)
+        model = make_model(self._graph, precision, ranges, operators, external=external)
         file = GraphFile(precision, path, save_model(model, path, external=external))
         try:
             parity, invariance, fault = self._judge(file)
@@ -82,25 +83,25 @@ class Candidates:
         self.parity += parity
         self.graphs[precision] = Graph(
             file=path.name,
-            opset=OPSETS[precision],
+            opset=opset_of(precision, operators),
             external_data=file.external,
             calibration=self._calibration.record if precision == "int8" and self._calibration else None,
             batch_invariance=invariance,
         )
 
-    def try_tasks(self, data: LabelledData) -> None:
-        """Score what passed on labelled images, and refuse what loses too much."""
+    def try_tasks(self, measure: Callable[[Iterable[GraphFile]], tuple[Task, ...]]) -> None:
+        """Score what passed, as ``measure`` does for the graphs it is given, and refuse what loses too much."""
         files = {
             precision: GraphFile(precision, self._folder / graph.file, graph.external_data)
             for precision, graph in self.graphs.items()
             if precision not in NO_KERNELS
         }
-        self.tasks = measure_tasks(files.values(), data, self._spec)
-        for task in self.tasks:
+        found = measure(files.values())
+        for task in found:
             fault = task_fault(task)
             if fault is not None and task.precision in self.graphs:
                 self._refuse(files[task.precision], fault)
-        self.tasks = tuple(task for task in self.tasks if task.precision in self.graphs)
+        self.tasks = tuple(task for task in (*self.tasks, *found) if task.precision in self.graphs)
 
     def _judge(self, file: GraphFile) -> tuple[tuple[Parity, ...], float | None, str | None]:
         chosen = judged_images(file.precision, NOISE_IMAGES, len(self._pixels) - NOISE_IMAGES)

@@ -13,12 +13,19 @@ import click
 from bootleg_bundle.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from bootleg_export.build import Built
     from bootleg_export.check import Check
 
 Folder = click.Path(path_type=Path, file_okay=False)
+IGNORE = click.option(
+    "--ignore",
+    type=click.IntRange(-1, 255),
+    default=255,
+    show_default=True,
+    help="Label that does not count; -1: none.",
+)
 
 
 @click.command()
@@ -30,9 +37,16 @@ Folder = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--tasks", nargs=2, metavar="TRAIN TEST", help="Labelled packs or sources: what each precision costs on them."
 )
+@click.option("--scenes", type=Folder, help="images/ and masks/: what each precision costs the heads on them.")
+@IGNORE
+@click.option(
+    "--int8-attention", is_flag=True, help="In int8, the products of attention too: smaller gain, larger error."
+)
 @click.option("--size", "sizes", default="", metavar="LIST", help="Input sides in pixels, a bundle for each.")
 @click.option("--external-data", is_flag=True, help="Weights in a file beside each graph, for models over 2 GiB.")
-def export(checkpoint: Path, out: Path, name: str | None, precision: str, sizes: str, **options: Any) -> None:
+def export(  # one argument an option
+    checkpoint: Path, out: Path, name: str | None, precision: str, sizes: str, *, ignore: int, **options: Any
+) -> None:
     """Turn a checkpoint into a verified bundle.
 
     A precision that does not pass its gates is left out, and the exit code is 1. With several sizes the bundles are
@@ -50,7 +64,7 @@ def export(checkpoint: Path, out: Path, name: str | None, precision: str, sizes:
     for side in sides or (None,):
         suffix = f"-{side}px" if len(sides) > 1 else ""
         place = out.with_name(out.name + suffix)
-        chosen = ExportOptions(parse_precisions(precision), size=side, **options)
+        chosen = ExportOptions(parse_precisions(precision), size=side, ignore=_label(ignore), **options)
         built = build_bundle(checkpoint, place, name=(name or out.name) + suffix, options=chosen, say=_progress)
         _show_bundle(place, built)
         complete = complete and not built.refused
@@ -62,29 +76,41 @@ def export(checkpoint: Path, out: Path, name: str | None, precision: str, sizes:
 @click.argument("bundle", type=Folder)
 @click.option("--data", metavar="SOURCE", help="A labelled pack or source: what each precision costs on it.")
 @click.option("--test", metavar="SOURCE", help="Score on these labelled images. [default: a fifth of --data]")
-def verify(bundle: Path, data: str | None, test: str | None) -> None:
+@click.option("--scenes", type=Folder, help="images/ and masks/: what each precision costs the heads on them.")
+@IGNORE
+def verify(bundle: Path, data: str | None, test: str | None, scenes: Path | None, ignore: int) -> None:
     """Check a bundle: hashes, golden outputs, precisions against fp32, and that batches change nothing."""
     from bootleg_export.verify import verify_bundle
 
     if test is not None and data is None:
         raise ConfigError("--test needs --data, the images to learn from")
-    on_labelled = [] if data is None else _on_labelled(bundle, data, test)
-    if not _show_checks(chain(verify_bundle(bundle), on_labelled)):
+    checks = [verify_bundle(bundle)]
+    if data is not None:
+        checks.append(_on_labelled("--data", lambda verify: verify.verify_tasks(bundle, data, test)))
+    if scenes is not None:
+        checks.append(
+            _on_labelled("--scenes", lambda verify: verify.verify_masks(bundle, scenes, ignore=_label(ignore)))
+        )
+    if not _show_checks(chain.from_iterable(checks)):
         raise SystemExit(1)
 
 
-def _on_labelled(bundle: Path, data: str, test: str | None) -> Iterable[Check]:
+def _label(ignore: int) -> int | None:
+    return None if ignore < 0 else ignore
+
+
+def _on_labelled(option: str, make: Callable[[Any], Iterator[Check]]) -> Iterator[Check]:
     """Checks on labelled images, whose packages are not those of the command.
 
     Raises:
         ConfigError: one of them is not installed.
     """
     try:
-        from bootleg_export.verify_tasks import verify_tasks
+        from bootleg_export import verify_tasks
     except ModuleNotFoundError as error:
         line = "pip install 'bootleg-vision[training]'"
-        raise ConfigError(f"--data needs {error.name}, which is not installed; install it with: {line}") from error
-    return verify_tasks(bundle, data, test)
+        raise ConfigError(f"{option} needs {error.name}, which is not installed; install it with: {line}") from error
+    return make(verify_tasks)
 
 
 def _progress(line: str) -> None:

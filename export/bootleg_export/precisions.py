@@ -15,6 +15,8 @@ from bootleg_export.quantize import quantize
 from bootleg_export.to_onnx import ATTENTION_OPSET, OPSET, check_contract, export_onnx
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import onnx
     from numpy.typing import NDArray
@@ -42,8 +44,18 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     return tuple(name for name in OPSETS if name in asked and name != "fp32")
 
 
+def opset_of(precision: str, operators: Sequence[str] = ("linear",)) -> int:
+    """The opset of a precision's graph; with attention in 8 bits, one that spells attention out."""
+    return OPSET if precision == "int8" and "attention" in operators else OPSETS[precision]
+
+
 def make_model(
-    graph: ServingGraph, precision: str, calibration: NDArray[np.uint8] | None = None, *, external: bool = False
+    graph: ServingGraph,
+    precision: str,
+    calibration: NDArray[np.uint8] | None = None,
+    operators: Sequence[str] = ("linear",),
+    *,
+    external: bool = False,
 ) -> onnx.ModelProto:
     """Make the ONNX model of one precision.
 
@@ -51,17 +63,18 @@ def make_model(
         graph: float32; left as it is.
         precision: one of ``OPSETS``.
         calibration: uint8 ``[n, H, W, 3]``, for int8.
+        operators: what int8 computes in 8 bits, as in :mod:`bootleg_export.quantize`.
         external: the model may be too large for one file.
 
     Raises:
         ParityError: the exporter or the quantiser did not do what it was asked for.
     """
-    opset = OPSETS[precision]
+    opset = opset_of(precision, operators)
     if precision == "fp32":
         return export_onnx(graph)
     if precision in DTYPES:
         return export_onnx(in_dtype(graph, DTYPES[precision]), opset=opset)
     assert calibration is not None, "int8 needs calibration images"
-    model = quantize(export_onnx(with_flat_linears(graph), opset=opset), calibration, external=external)
+    model = quantize(export_onnx(with_flat_linears(graph), opset=opset), calibration, operators, external=external)
     check_contract(model, opset)
     return model

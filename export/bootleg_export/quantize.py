@@ -1,17 +1,18 @@
 """Static int8: linear layers in 8 bits with ranges taken from calibration images, everything else float32.
 
-Build calls it with a graph of flat linear layers. Weights are signed, with a scale for each output channel;
-activations signed, with one scale and zero point. Products come out in float32, so that residual stream,
-normalisation and attention keep their range: with 8-bit products the tokens' error is five times as large and nothing
-is faster. Never dynamic int8, whose scale is that of the whole batch: one request's answer would change with its
-neighbours (by 2 %, measured). For processors: TensorRT does not read the 32-bit biases.
+Build calls it with a graph of flat linear layers, and with attention spelt out when its products are to follow.
+Weights are signed, with a scale for each output channel; activations signed, with one scale and zero point. Products
+come out in float32, so that residual stream, normalisation and softmax keep their range: with 8-bit products the
+tokens' error is five times as large and nothing is faster. Never dynamic int8, whose scale is that of the whole batch:
+one request's answer would change with its neighbours (by 2 %, measured). For processors: TensorRT does not read the
+32-bit biases.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -23,26 +24,34 @@ from bootleg_export.external_data import save_model
 from bootleg_export.to_onnx import strip_metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
 BATCH = 8
-LINEAR = "Gemm"
+OPERATORS: Final = {"linear": "Gemm", "attention": "MatMul"}
+"""ONNX operators by what they are in a graph of flat linear layers."""
+
+NAMES: Final = {"linear": "linear layers", "attention": "products of attention"}
 
 
-def quantize(model: onnx.ModelProto, calibration: NDArray[np.uint8], *, external: bool = False) -> onnx.ModelProto:
-    """Quantise every linear layer of a float32 model.
+def quantize(
+    model: onnx.ModelProto, calibration: NDArray[np.uint8], operators: Sequence[str], *, external: bool = False
+) -> onnx.ModelProto:
+    """Quantise a float32 model.
 
     Args:
-        model: a graph with flat linear layers (:func:`bootleg_export.graph.with_flat_linears`) and attention as one
-            operator; consumed.
+        model: a graph with flat linear layers (:func:`bootleg_export.graph.with_flat_linears`), attention being one
+            operator unless ``operators`` has it; consumed.
         calibration: uint8 ``[n, H, W, 3]``, the images that set the ranges.
+        operators: some of ``OPERATORS``.
         external: for models too large for one file.
 
     Raises:
-        ParityError: a linear layer was left in float32.
+        ParityError: one of these operators was left in float32.
     """
-    linears = sum(node.op_type == LINEAR for node in model.graph.node)
+    types = [OPERATORS[name] for name in operators]
     add_pre_process_metadata(model)  # else the quantiser advises steps that torch's exporter has done already
     with tempfile.TemporaryDirectory(prefix="bootleg-int8-") as folder:
         source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
@@ -52,19 +61,22 @@ def quantize(model: onnx.ModelProto, calibration: NDArray[np.uint8], *, external
             target,
             _Reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=[LINEAR],
+            op_types_to_quantize=types,
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             use_external_data_format=external,
-            extra_options={"OpTypesToExcludeOutputQuantization": [LINEAR]},
+            extra_options={"OpTypesToExcludeOutputQuantization": types},
         )
         quantized = onnx.load(target)
     strip_metadata(quantized)
-    done = sum(node.op_type == "QuantizeLinear" for node in quantized.graph.node)
-    if done != linears:
-        raise ParityError(f"int8: the quantiser took {done} of {linears} linear layers")
+    integers = {name for node in quantized.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    for name, kind in zip(operators, types, strict=True):
+        nodes = [node for node in quantized.graph.node if node.op_type == kind]
+        done = sum(integers.issuperset(node.input[:2]) for node in nodes)
+        if done != len(nodes):
+            raise ParityError(f"int8: the quantiser took {done} of {len(nodes)} {NAMES[name]}")
     return quantized
 
 

@@ -17,15 +17,20 @@ from bootleg_export.samples import natural_noise
 from bootleg_training.checkpoint import load_encoder
 from tests.contract.tiny import _remove_tiny, exported_bundle, tiny_checkpoint
 
+from .headed import exported, headed, headed_bundle
+
 __all__ = [
     "_remove_tiny",
     "bundle",
     "calibration",
     "doctored",
     "encoder",
+    "exported",
     "exported_bundle",
     "full_bundle",
     "full_doctored",
+    "headed",
+    "headed_bundle",
     "labelled",
     "photographs",
     "quick_export",

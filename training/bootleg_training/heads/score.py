@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from bootleg_training.probes.confusion import confusion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,10 +41,17 @@ def count_pixels(
         ignore: label of the pixels that do not count.
     """
     device = head.project.weight.device
+    inputs = (torch.from_numpy(row.astype(np.float32))[None].to(device) for row in features)
+    return count_logits((head.decode(x_1ggK) for x_1ggK in inputs), masks, classes=classes, ignore=ignore)
+
+
+def count_logits(
+    logits: Iterable[Tensor], masks: Sequence[NDArray[np.uint8]], *, classes: int, ignore: int | None
+) -> NDArray[np.int64]:
+    """The same of logits ``[1, C, h, w]``, one for each mask, whatever computed them."""
     matrix = np.zeros((classes, classes), np.int64)
-    for row, mask in zip(features, masks, strict=True):
-        x_1ggK = torch.from_numpy(row.astype(np.float32))[None].to(device)
-        predicted = enlarge(head.decode(x_1ggK), mask.shape)[0].argmax(dim=0)
+    for logits_1Chw, mask in zip(logits, masks, strict=True):
+        predicted = enlarge(logits_1Chw, mask.shape)[0].argmax(dim=0)
         matrix += confusion(mask, predicted.cpu().numpy(), classes, ignore=ignore)
     return matrix
 
