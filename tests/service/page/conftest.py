@@ -16,6 +16,13 @@ from tests.service.serving import settings
 from .visitor import Visitor
 
 KEY = "bv-right"
+# On a busy machine the service would refuse for its deadline, as it should, and the browser would log that.
+PATIENT = {
+    "engine__device": "cpu",
+    "engine__threads": 1,
+    "limits__request_seconds": 120,
+    "limits__receive_seconds": 120,
+}
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +34,7 @@ def headed_bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(headed_bundle):
     """A server of a real model: its address."""
-    with listening(create_app(headed_bundle, settings(engine__device="cpu", engine__threads=1))) as host:
+    with listening(create_app(headed_bundle, settings(**PATIENT))) as host:
         yield f"http://{host}/"
 
 
@@ -36,8 +43,7 @@ def locked_site(headed_bundle, tmp_path_factory):
     """A server that asks for a key, :data:`KEY`: its address."""
     path = tmp_path_factory.mktemp("keys") / "keys"
     path.write_text(f"visitor {hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    changed = {"engine__device": "cpu", "engine__threads": 1, "access__keys_file": path}
-    with listening(create_app(headed_bundle, settings(**changed))) as host:
+    with listening(create_app(headed_bundle, settings(access__keys_file=path, **PATIENT))) as host:
         yield f"http://{host}/"
 
 

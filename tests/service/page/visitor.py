@@ -54,11 +54,11 @@ class Visitor:
         """Close it, and check that nothing was logged and nothing left the origin."""
         self._context.close()
         unexpected = [text for text in self._logged if not any(re.search(known, text) for known in self._expected)]
-        assert not unexpected
+        assert not unexpected, unexpected
         elsewhere = [
             r.url for r in self.requests if not r.url.startswith((f"{self._origin}/", f"blob:{self._origin}/"))
         ]
-        assert not elsewhere
+        assert not elsewhere, elsewhere
 
     def _sent(self, request: Any) -> None:
         self.requests.append(request)

@@ -42,8 +42,8 @@ export class Collection extends EventTarget {
 
   remove(item) {
     if (!this.items.delete(item.id)) return;
-    if (item.thumbnail) URL.revokeObjectURL(item.thumbnail);
     this.dispatchEvent(new CustomEvent("remove", { detail: item }));
+    if (item.thumbnail) URL.revokeObjectURL(item.thumbnail);
   }
 
   has(item) {

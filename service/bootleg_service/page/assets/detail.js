@@ -57,12 +57,14 @@ export class Detail {
     this.item = item;
     this.state = item?.state;
     $("detail").hidden = !item;
-    if (this.photograph) URL.revokeObjectURL(this.photograph);
-    this.photograph = null;
+    const before = this.photograph;
+    this.photograph = item && URL.createObjectURL(item.file);
+    if (item) $("photograph").src = this.photograph;
+    else $("photograph").removeAttribute("src");
+    // Only now: a file that is still being loaded must not vanish.
+    if (before) URL.revokeObjectURL(before);
     if (!item) return this.turn.abort();
     $("detail-name").textContent = item.name;
-    this.photograph = URL.createObjectURL(item.file);
-    $("photograph").src = this.photograph;
     $("photograph").alt = item.name;
     this.refresh();
   }

@@ -8,6 +8,7 @@ const LARGE = 4e6;
 const FEATURES =
   "Each square is one patch token; red, green and blue are the three directions in which this image’s tokens differ most.";
 const LABEL_FREE = "Found without any label: tokens that look alike to the encoder. Numbers mean nothing across images.";
+const FOREGROUND = "Found without any label: the tokens are cut in two, and the side taken for the object stays bright.";
 
 /** @typedef {{id: string, name: string, options?: object, explanation: string}} View */
 
@@ -18,7 +19,7 @@ export function viewsOf(model) {
     { id: "features", name: "Features", explanation: FEATURES },
     { id: "kmeans", name: "k-means", options: { method: "kmeans" }, explanation: LABEL_FREE },
     { id: "ncut", name: "Normalised cut", options: { method: "ncut" }, explanation: LABEL_FREE },
-    { id: "foreground", name: "Foreground", options: { method: "foreground" }, explanation: LABEL_FREE },
+    { id: "foreground", name: "Foreground", options: { method: "foreground" }, explanation: FOREGROUND },
     ...Object.entries(model.heads).map(([head, classes]) => ({
       id: `head:${head}`,
       name: head,
