@@ -26,6 +26,7 @@ from bootleg_service.engine import Engine, open_engine
 from bootleg_service.masks.heads import row_shapes
 from bootleg_service.masks.pool import MaskPool
 from bootleg_service.metrics import Metrics
+from bootleg_service.page.files import page_routes
 from bootleg_service.pipeline import Pipeline
 from bootleg_service.state import Service
 
@@ -78,6 +79,8 @@ def create_app(
     app.state.keys = KeyRing(read_keys(settings.access.keys_file)) if settings.access.keys_file else None
     for module in (routes, routes_segment, openai, tei, cohere, weaviate, open_inference, routes_meta):
         app.include_router(module.router)
+    if settings.access.show_page:
+        app.router.routes.extend(page_routes())
     documents.install(app)
     install_error_handlers(app)
     app.add_middleware(Edge, metrics=metrics, space=bundle.manifest.embedding_space)

@@ -37,8 +37,8 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option whose variable follows from its name: ``--max-batch`` and ``BOOTLEG_MAX_BATCH``."""
-    variable = "BOOTLEG_" + flag.removeprefix("--").replace("-", "_").upper()
+    """An option whose variable follows from its name, from its yes if it has a no: ``BOOTLEG_MAX_BATCH``."""
+    variable = "BOOTLEG_" + flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
     return click.option(flag, envvar=variable, show_envvar=True, **attributes)
 
 
@@ -89,6 +89,7 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     help="File of hashed API keys; `bootleg key` makes them.  [default: everybody may ask]",
 )
 @_setting("--documents/--no-documents", default=None, help="Show /docs.  [default: only without API keys]")
+@_setting("--page/--no-page", default=True, help="Show the page at /; it holds nothing, and asks for a key.")
 @_setting("--redis-url", help="Share the cache through Redis.")
 @_setting(
     "--cache-bytes",
@@ -143,6 +144,7 @@ def serve(  # noqa: PLR0913  # one argument an option
     decode_threads: int,
     api_keys: Path | None,
     documents: bool | None,
+    page: bool,
     redis_url: str | None,
     cache_bytes: int,
     max_image_bytes: int,
@@ -176,7 +178,7 @@ def serve(  # noqa: PLR0913  # one argument an option
                 "tensorrt_batches": parse_batches(tensorrt_batches),
             }
         ),
-        access=AccessSettings(keys_file=api_keys, show_documents=documents),
+        access=AccessSettings(keys_file=api_keys, show_documents=documents, show_page=page),
         decode_threads=decode_threads,
     )
     opened = open_bundle(bundle or default_bundle_path())
@@ -184,6 +186,8 @@ def serve(  # noqa: PLR0913  # one argument an option
     app = create_app(opened, settings, engine=load_model(opened, settings), on_fatal=_give_up)
     if host in LOOPBACK:  # elsewhere the caller is another machine, without our example
         click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
+        if page:
+            click.echo(f"or drop images into the page at http://{host}:{port}/\n", err=True)
     # uvicorn drains on SIGTERM and then raises it again: a stop that was asked for is a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(

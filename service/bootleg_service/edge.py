@@ -65,7 +65,7 @@ class Edge:
                 if record:
                     headers["Server-Timing"] = stages.server_timing(record)
                 headers["X-Content-Type-Options"] = "nosniff"
-                headers["Cache-Control"] = "no-store"
+                headers.setdefault("Cache-Control", "no-store")  # the page's files say otherwise
             await send(message)
 
         try:

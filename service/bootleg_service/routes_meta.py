@@ -123,6 +123,7 @@ def _model(service: Service) -> dict[str, Any]:
         "grid": {"height": manifest.outputs.grid[0], "width": manifest.outputs.grid[1]},
         "patch_size": manifest.architecture.patch_size,
         "image_size": {"height": manifest.preprocess.height, "width": manifest.preprocess.width},
+        "crop_ratio": manifest.preprocess.crop_ratio,
         "layers": list(manifest.outputs.layers),
         "heads": {name: [label.name for label in head.classes] for name, head in manifest.heads.items()},
         "normalized": False,

@@ -85,6 +85,7 @@ class AccessSettings(_Settings):
 
     keys_file: Path | None = Field(None, description="API keys, hashed; None: everybody may ask")
     show_documents: bool | None = Field(None, description="/docs and /openapi.json; None: only without keys")
+    show_page: bool = Field(default=True, description="the page at /; its files hold nothing and are open to everybody")
 
     @property
     def documents(self) -> bool:

@@ -18,6 +18,8 @@ from .serving import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastapi import FastAPI
+
 
 @dataclass
 class Live:
@@ -37,6 +39,16 @@ def live(**changed: Any) -> Iterator[Live]:
     """Start and stop a server with a fake engine; ``changed`` as in :func:`settings`."""
     engine = FakeEngine()
     app = create_app(fake_bundle(), settings(**changed), open_model=lambda bundle, chosen: engine)
+    with listening(app) as host:
+        try:
+            yield Live(host, engine)
+        finally:
+            engine.release()
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """Start and stop a server of any application: its host and port."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -45,8 +57,7 @@ def live(**changed: Any) -> Iterator[Live]:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Live(f"127.0.0.1:{port}", engine)
+        yield f"127.0.0.1:{port}"
     finally:
-        engine.release()
         server.should_exit = True
         thread.join(30)

@@ -4,6 +4,7 @@ import pytest
 
 from bootleg_service.dialects.envelopes import dialect_of
 from bootleg_service.errors import STATUS
+from bootleg_service.page.files import page_files
 
 from .fake_engine import NAME
 from .pictures import shade
@@ -57,7 +58,13 @@ def paths_of(routes):
 
 
 async def test_every_route_is_in_the_document_but_those_of_the_pages(served, document):
-    pages = {"/docs", "/docs/oauth2-redirect", "/openapi.json", "/static-offline-docs", "/"}
+    pages = {
+        "/docs",
+        "/docs/oauth2-redirect",
+        "/openapi.json",
+        "/static-offline-docs",
+        *(file.path for file in page_files()),
+    }
     aliases = {"/v2/models/{model}/versions/1" + end for end in ("", "/ready", "/infer")}
     assert set(paths_of(served.app.routes)) - pages - aliases == set(document["paths"])
 

@@ -1,7 +1,8 @@
 """A key in ``Authorization: Bearer``, asked of every route but those of :data:`OPEN`.
 
 The application has it as a dependency of all its routes, so that none can be forgotten; it runs before a body is
-read, and leaves in the request's state whose request it is.
+read, and leaves in the request's state whose request it is. The page's files are no routes of the API: they hold
+nothing, and are open.
 """
 
 from __future__ import annotations
