@@ -47,6 +47,7 @@ class FakeDriver:
             "cuStreamCreate": (c_void_p, c_uint),
             "cuStreamSynchronize": (c_void_p,),
             "cuStreamDestroy_v2": (c_void_p,),
+            "cuMemGetInfo_v2": (c_void_p, c_void_p),
             "cuMemAlloc_v2": (c_void_p, c_size_t),
             "cuMemFree_v2": (c_uint64,),
             "cuMemHostAlloc": (c_void_p, c_size_t, c_uint),
@@ -122,6 +123,10 @@ class FakeDriver:
 
     def _cuStreamDestroy_v2(self, stream):
         self.streams.remove(stream)
+
+    def _cuMemGetInfo_v2(self, free, total):
+        c_size_t.from_address(free).value = self.memory - sum(self.device.values())
+        c_size_t.from_address(total).value = self.memory
 
     def _cuMemAlloc_v2(self, out, size):
         if sum(self.device.values()) + size > self.memory:

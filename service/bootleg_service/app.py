@@ -7,7 +7,7 @@ import contextlib
 import importlib.metadata
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -29,15 +29,29 @@ from bootleg_service.metrics import Metrics
 from bootleg_service.page.files import page_routes
 from bootleg_service.pipeline import Pipeline
 from bootleg_service.state import Service
+from bootleg_service.telemetry.endings import Endings
+from bootleg_service.telemetry.machine import publish_build, publish_memory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from fastapi.telemetry import TelemetryConfig
+
     from bootleg_bundle import Bundle
     from bootleg_service.cache import Cache
     from bootleg_service.settings import EngineSettings, Settings
+    from bootleg_service.telemetry.endings import Tracing
 
 log = logging.getLogger("bootleg")
+
+NO_OWN_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own would read the environment, and log the input of requests that do not fit; ours knows of batches."""
 
 
 def create_app(
@@ -48,6 +62,7 @@ def create_app(
     open_model: Callable[[Bundle, EngineSettings], Any] = open_engine,
     cache: Cache | None = None,
     on_fatal: Callable[[BaseException], None] | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Build the application of one bundle.
 
@@ -58,22 +73,31 @@ def create_app(
         open_model: loads the engine; tests pass one without a model.
         cache: overrides the configured one.
         on_fatal: ends the process, after an error of the device that nothing but a new process recovers from.
+        tracing: makes a trace of each request.
 
     Raises:
         StartupError: the file of API keys cannot be used.
     """
     metrics = Metrics()
+    publish_build(metrics)
     store = cache or build_cache(settings.cache, metrics)
     # FastAPIOffline's pages load nothing from elsewhere.
     make = FastAPIOffline if settings.access.documents else partial(FastAPI, openapi_url=None)
     app = make(
         redoc_url=None,
+        telemetry=NO_OWN_TELEMETRY,
         dependencies=[Depends(authorised)],
         title="Bootleg Vision",
         version=importlib.metadata.version("bootleg-vision"),
         summary="Image embeddings and patch tokens from a self-supervised vision transformer",
         lifespan=_lifespan(
-            bundle, settings, metrics, lambda: engine or load_model(bundle, settings, open_model), store, on_fatal
+            bundle,
+            settings,
+            metrics,
+            lambda: engine or load_model(bundle, settings, open_model),
+            store,
+            on_fatal=on_fatal,
+            tracing=tracing,
         ),
     )
     app.state.keys = KeyRing(read_keys(settings.access.keys_file)) if settings.access.keys_file else None
@@ -83,7 +107,7 @@ def create_app(
         app.router.routes.extend(page_routes())
     documents.install(app)
     install_error_handlers(app)
-    app.add_middleware(Edge, metrics=metrics, space=bundle.manifest.embedding_space)
+    app.add_middleware(Edge, endings=Endings(metrics, tracing), space=bundle.manifest.embedding_space)
     return app
 
 
@@ -93,7 +117,9 @@ def _lifespan(
     metrics: Metrics,
     load: Callable[[], Any],
     store: Cache,
+    *,
     on_fatal: Callable[[BaseException], None] | None,
+    tracing: Tracing | None,
 ) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -115,13 +141,17 @@ def _lifespan(
             row_shapes=row_shapes(manifest),
             sizes=batch_sizes(engine.device, settings.batch.max_batch),
             on_fatal=on_fatal,
+            model=manifest.name,
         )
-        canary = Canary(engine.check_golden, batcher, metrics, every=settings.engine.canary_seconds)
+        of_model = metrics.of_model(manifest.name)
+        canary = Canary(engine.check_golden, batcher, of_model, every=settings.engine.canary_seconds)
         decode.when_idle = batcher.wake
         pipeline = Pipeline(bundle, store, decode, batcher, metrics, seconds=settings.limits.request_seconds)
         masks = MaskPool(settings.masks, metrics, max_seconds=settings.limits.request_seconds / 2)
         metrics.info.labels(manifest.name, manifest.embedding_space, engine.device, engine.precision).set(1)
+        device_memory = publish_memory(metrics, engine.device)
         service = app.state.service = Service(bundle, settings, metrics, engine, batcher, pipeline, masks, canary)
+        metrics.ready.set_function(lambda: routes_meta.is_ready(service))
         batcher.start()
         watch = asyncio.create_task(canary.watch(), name="canary")
         service.ready = True
@@ -136,6 +166,10 @@ def _lifespan(
             decode.close()
             masks.close()
             await store.close()
+            if device_memory is not None:
+                device_memory.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     return lifespan
 

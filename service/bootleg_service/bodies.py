@@ -13,6 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from bootleg_bundle.errors import BootlegError, ImageLimitError
 from bootleg_bundle.images import MEDIA_TYPES, sniff
+from bootleg_service import stages
 from bootleg_service.errors import BodyTooLargeError, ImageUrlError, MediaTypeError, ReceiveTimeoutError, RequestError
 from bootleg_service.pipeline import ImageFailure
 
@@ -58,16 +59,19 @@ async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> As
         raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
     received = 0
     stream = aiter(request.stream())
-    deadline = asyncio.get_running_loop().time() + seconds
+    begun = asyncio.get_running_loop().time()
+    deadline = begun + seconds
     while True:
         try:
             async with asyncio.timeout_at(deadline):
                 chunk = await anext(stream)
         except StopAsyncIteration:
+            stages.took("read", asyncio.get_running_loop().time() - begun)
             return
         except TimeoutError:
             raise ReceiveTimeoutError(f"the body did not arrive within {seconds:g} s") from None
         received += len(chunk)
+        stages.received(len(chunk))
         if received > max_bytes:
             raise BodyTooLargeError(f"the body has over {max_bytes:,} bytes, which is the limit")
         yield chunk

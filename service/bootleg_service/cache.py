@@ -66,7 +66,9 @@ class MemoryCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
-        self._metrics = metrics
+        self._counts = _Lookups(metrics, self.store)
+        metrics.cache_bytes.set_function(lambda: self._bytes)
+        metrics.cache_entries.set_function(lambda: len(self._entries))
 
     async def get(self, keys: Sequence[CacheKey]) -> Found:
         """Look up several results at once."""
@@ -76,7 +78,7 @@ class MemoryCache:
             if value is not None:
                 self._entries.move_to_end(key.digest)
             found.append(value)
-        _count(self._metrics, self.store, found)
+        self._counts.add(found)
         return found
 
     async def put(self, key: CacheKey, value: NDArray[Any]) -> None:
@@ -102,15 +104,25 @@ class Breaker:
         self._open_until = 0.0
 
     @property
+    def failing(self) -> bool:
+        """Whether the last call failed."""
+        return self._failures > 0
+
+    @property
+    def tripped(self) -> bool:
+        """Whether it waits for a call that succeeds, be it open or trying."""
+        return self._failures >= self._limit
+
+    @property
     def open(self) -> bool:
         """Whether calls are left out now, but for the one that tries."""
-        return self._failures >= self._limit and self._clock() < self._open_until
+        return self.tripped and self._clock() < self._open_until
 
     def admits(self) -> bool:
         """Whether a call should be made now. While the breaker is open, one call in each period is."""
         if self.open:
             return False
-        if self._failures >= self._limit:
+        if self.tripped:
             self._open_until = self._clock() + self._seconds  # others stay out while this one tries
         return True
 
@@ -121,7 +133,7 @@ class Breaker:
     def failed(self) -> None:
         """Record a failure."""
         self._failures += 1
-        if self._failures >= self._limit:
+        if self.tripped:
             self._open_until = self._clock() + self._seconds
 
 
@@ -135,6 +147,9 @@ class RedisCache:
         self._metrics = metrics
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
         self._client = client or _connect(settings)
+        self._counts = _Lookups(metrics, self.store)
+        metrics.cache_up.labels(self.store).set_function(lambda: not self._breaker.failing)
+        metrics.cache_breaker.labels(self.store).set_function(lambda: self._breaker.tripped)
 
     async def get(self, keys: Sequence[CacheKey]) -> Found:
         """Look up several results in one round trip; a fault is a miss for all of them."""
@@ -149,7 +164,7 @@ class RedisCache:
             found[i] = cache_value.unpack(key, data)
             if found[i] is None:
                 self._metrics.cache_errors.labels(self.store, "junk").inc()
-        _count(self._metrics, self.store, found)
+        self._counts.add(found)
         return found
 
     async def put(self, key: CacheKey, value: NDArray[Any]) -> None:
@@ -199,7 +214,13 @@ def _connect(settings: CacheSettings) -> Any:
         raise StartupError("the Redis URL cannot be used; write redis://[:PASSWORD@]HOST:PORT/DATABASE") from None
 
 
-def _count(metrics: Metrics, store: str, found: Found) -> None:
-    hits = sum(value is not None for value in found)
-    metrics.cache.labels(store, "hit").inc(hits)
-    metrics.cache.labels(store, "miss").inc(len(found) - hits)
+class _Lookups:
+    """Counts hits and misses of one store."""
+
+    def __init__(self, metrics: Metrics, store: str) -> None:
+        self._hits, self._misses = metrics.cache.labels(store, "hit"), metrics.cache.labels(store, "miss")
+
+    def add(self, found: Found) -> None:
+        hits = sum(value is not None for value in found)
+        self._hits.inc(hits)
+        self._misses.inc(len(found) - hits)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bootleg_service.batching.batcher import Batcher
-    from bootleg_service.metrics import Metrics
+    from bootleg_service.metrics import ModelMetrics
 
 log = logging.getLogger("bootleg.canary")
 
@@ -29,17 +29,17 @@ class Canary:
     Args:
         check: runs the golden images and raises when an answer is off.
         batcher: whose thread it runs on, and who is told that the model works.
-        metrics: where the outcome is published.
+        metrics: the model's, where the outcome is published.
         every: seconds between checks while all is well.
 
     Attributes:
         passed: the outcome of the last check; the service checked once before it began.
     """
 
-    def __init__(self, check: Callable[[], object], batcher: Batcher, metrics: Metrics, *, every: float) -> None:
+    def __init__(self, check: Callable[[], object], batcher: Batcher, metrics: ModelMetrics, *, every: float) -> None:
         self._check = check
         self._batcher = batcher
-        self._metrics = metrics
+        self._published = metrics.canary
         self._every = every
         self._set(passed=True)
 
@@ -65,7 +65,7 @@ class Canary:
 
     def _set(self, *, passed: bool) -> None:
         self.passed = passed
-        self._metrics.canary.set(passed)
+        self._published.set(passed)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

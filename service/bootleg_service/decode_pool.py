@@ -42,7 +42,11 @@ class DecodePool:
     ) -> None:
         self._spec = spec
         self._limits = limits
-        self._metrics = metrics
+        self._rejected = metrics.rejected.labels("decode")
+        self._wait_seconds = metrics.stage["wait"]
+        self._decode_seconds = metrics.stage["decode"]
+        self._preprocess_seconds = metrics.stage["preprocess"]
+        metrics.decoding.set_function(lambda: self.arriving)
         self._max_waiting = max_waiting
         self._max_seconds = max_seconds
         self._threads = threads
@@ -62,6 +66,7 @@ class DecodePool:
         """
         wait = self.arriving * self._seconds_per_image / self._threads
         if self.arriving >= self._max_waiting or wait > self._max_seconds:
+            self._rejected.inc()
             raise OverloadedError(
                 f"{self.arriving} images wait to be decoded, about {wait:.1f} s; "
                 f"the limits are {self._max_waiting:,} images and {self._max_seconds:g} s",
@@ -70,9 +75,14 @@ class DecodePool:
         self._change(+1)
         came = time.perf_counter()
         try:
-            pixels, begun, ended = await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data)
-            stages.took("queue", begun - came)
-            stages.took("decode", ended - begun)
+            pixels, begun, decoded, ended = await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._decode, data
+            )
+            ago = time.perf_counter() - ended
+            stages.took("wait", begun - came, ago=ago + ended - begun)
+            stages.took("decode", decoded - begun, ago=ago + ended - decoded)
+            stages.took("preprocess", ended - decoded, ago=ago)
+            self._wait_seconds.observe(begun - came)
             return pixels
         finally:
             self._change(-1)
@@ -81,17 +91,21 @@ class DecodePool:
         """Stop the threads; whoever waited for them has been answered."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, data: bytes) -> tuple[NDArray[np.uint8], float, float]:
+    def _decode(self, data: bytes) -> tuple[NDArray[np.uint8], float, float, float]:
         begun = time.perf_counter()
         try:
-            return apply(self._spec, decode(data, self._limits)), begun, time.perf_counter()
+            image = decode(data, self._limits)
+            decoded = time.perf_counter()
+            self._decode_seconds.observe(decoded - begun)
+            pixels = apply(self._spec, image)
+            ended = time.perf_counter()
+            self._preprocess_seconds.observe(ended - decoded)
+            return pixels, begun, decoded, ended
         finally:
             elapsed = time.perf_counter() - begun
             self._seconds_per_image += 0.2 * (elapsed - self._seconds_per_image)
-            self._metrics.stage_seconds.labels("decode").observe(elapsed)
 
     def _change(self, by: int) -> None:
         self.arriving += by
-        self._metrics.decoding.set(self.arriving)
         if not self.arriving:
             self.when_idle()

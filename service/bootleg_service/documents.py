@@ -37,7 +37,7 @@ _HEADERS: Final[dict[str, Any]] = {
     "X-Request-ID": "the request's, if it sent a sane one, else made here",
     SPACE_HEADER: "the space that the vectors live in",
     "X-Cache": "hit, miss, or partial; hits=3/8",
-    "Server-Timing": "milliseconds in queue, decode, batch, model and encode",
+    "Server-Timing": "milliseconds in read, wait, decode, preprocess, queue, infer, mask and encode",
 }
 _PIN: Final = {
     "name": SPACE_HEADER,

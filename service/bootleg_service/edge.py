@@ -21,25 +21,25 @@ from bootleg_service.dialects.envelopes import Fault, dialect_of
 from bootleg_service.errors import STATUS, RequestError, ServiceError
 from bootleg_service.pipeline import ImageFailure
 from bootleg_service.state import SPACE_HEADER
+from bootleg_service.telemetry.endings import CLIENT_CLOSED, CLOSED_STATUS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from bootleg_service.metrics import Metrics
+    from bootleg_service.telemetry.endings import Endings
 
 log = logging.getLogger("bootleg.edge")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-CLIENT_CLOSED = "client_closed"
 
 
 class Edge:
     """ASGI middleware; pure, so that a request costs no extra task."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, space: str) -> None:
+    def __init__(self, app: ASGIApp, endings: Endings, space: str) -> None:
         self._app = app
-        self._metrics = metrics
+        self._endings = endings
         self._space = space
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,39 +48,41 @@ class Edge:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        record = stages.begin()
         offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
-        state |= {"request_id": request_id, "outcome": CLIENT_CLOSED, "started": False}
+        state |= {"request_id": request_id, "outcome": CLIENT_CLOSED, "status": None}
+        record = stages.begin(request_id, self._endings.begin(scope))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                state["started"] = True
+                state["status"] = message["status"]
                 if state["outcome"] == CLIENT_CLOSED:
                     state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers.setdefault(SPACE_HEADER, self._space)
-                if record:
+                if record.seconds:
                     headers["Server-Timing"] = stages.server_timing(record)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")  # the page's files say otherwise
+            else:
+                record.sent += len(message.get("body", b""))
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            log.info("request %s: the client left", request_id)
+            pass  # the outcome says so
         except Exception:
-            if state["started"]:
+            if state["status"] is not None:
+                state["outcome"] = "internal_error"
                 raise
             log.exception("request %s failed", request_id)
             await _unforeseen(Request(scope))(scope, receive, send_with_headers)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.requests.labels(route, state["outcome"]).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            self._endings.end(scope, record, state["status"] or CLOSED_STATUS, state["outcome"], seconds)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -140,6 +142,5 @@ def error_response(request: Request, error: BootlegError, *, param: str | None =
 def _envelope(request: Request, status: int, code: str, message: str, param: str | None = None) -> Response:
     request.state.outcome = code
     request_id = request.state.request_id
-    log.info("request %s: %d %s", request_id, status, code)
     body = dialect_of(request.url.path).render(Fault(status, code, message, request_id, param))
     return Response(to_json(body), status_code=status, media_type=JSON)

@@ -16,6 +16,7 @@ import numpy as np
 from bootleg_bundle.errors import BootlegError
 from bootleg_service.cache_value import CacheKey, cache_key
 from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
+from bootleg_service.telemetry.images import ImageOutcomes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Pipeline:
         self._cache = cache
         self._decode = decode
         self._batcher = batcher
-        self._metrics = metrics
+        self._outcomes = ImageOutcomes(metrics)
         self._seconds = seconds
         self._flights: dict[bytes, _Flight] = {}
         self._stores: set[asyncio.Task[None]] = set()
@@ -119,6 +120,18 @@ class Pipeline:
             DeadlineError: not all were ready in time.
             UnavailableError: the service is shutting down.
         """
+        self._outcomes.asked(len(images))
+        try:
+            answers = await self._answer_each(images, output)
+        except BaseException as error:
+            self._outcomes.failed(len(images), output, error)
+            raise
+        self._outcomes.answered(answers, output)
+        return answers
+
+    async def _answer_each(
+        self, images: Sequence[bytes | BootlegError], output: str | Derived
+    ) -> list[Answer | BootlegError]:
         if self.draining:
             raise UnavailableError("the service is shutting down", retry_after=1)
         wanted = [(i, image) for i, image in enumerate(images) if isinstance(image, bytes)]
@@ -132,7 +145,6 @@ class Pipeline:
                 )
         except TimeoutError:
             raise DeadlineError(f"the answer was not ready within {self._seconds:g} s", retry_after=1) from None
-        self._metrics.images.labels("cache").inc(len(wanted) - len(missing))
         answers: list[Answer | BootlegError | None] = [None if isinstance(image, bytes) else image for image in images]
         for (i, _), value in zip(wanted, found, strict=True):
             answers[i] = Answer(value, hit=True) if value is not None else None
@@ -189,7 +201,6 @@ class Pipeline:
             value: NDArray[Any] = row.astype(STORED_DTYPE.get(output, np.float32), copy=False)
         if not np.isfinite(value).all():  # float16 overflow
             raise EngineError("the model's answer for this image does not fit float16")
-        self._metrics.images.labels("model").inc()
         return value
 
     async def _derive(self, data: bytes, output: Derived) -> NDArray[Any]:

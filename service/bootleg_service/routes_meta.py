@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import time
 from typing import Any
@@ -90,7 +91,8 @@ async def ready(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
-    return Response(service_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    text = await asyncio.to_thread(service_of(request).metrics.render)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def liveness(service: Service) -> str:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from bootleg_service.cache import Cache
+    from bootleg_service.metrics import Metrics
     from bootleg_service.state import Service
+    from bootleg_service.telemetry.endings import Tracing
 
 EMBEDDINGS = "/v1/images/embeddings"
 PATCHES = "/v1/images/patches"
@@ -45,8 +47,14 @@ class Served:
         return await self.client.post(EMBEDDINGS, content=image, **options)
 
     def sample(self, name: str, **labels: str) -> float:
-        """A metric's value, 0 when it was never touched."""
-        return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
+        """A metric's value, summed over the labels that are not given; 0 when it was never touched."""
+        return sample(self.service.metrics, name, **labels)
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float:
+    """As :meth:`Served.sample`, for metrics alone."""
+    found = (each for family in metrics.registry.collect() for each in family.samples if each.name == name)
+    return sum(each.value for each in found if labels.items() <= each.labels.items())
 
 
 def settings(**changed: Any) -> Settings:
@@ -62,9 +70,12 @@ def settings(**changed: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def serving(engine: FakeEngine, *, cache: Cache | None = None, **changed: Any) -> AsyncIterator[Served]:
+async def serving(
+    engine: FakeEngine, *, cache: Cache | None = None, tracing: Tracing | None = None, **changed: Any
+) -> AsyncIterator[Served]:
     """Start and stop an application; ``changed`` as in :func:`settings`."""
-    app = create_app(fake_bundle(), settings(**changed), open_model=lambda bundle, chosen: engine, cache=cache)
+    chosen = settings(**changed)
+    app = create_app(fake_bundle(), chosen, open_model=lambda bundle, of: engine, cache=cache, tracing=tracing)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=None) as client:

@@ -30,6 +30,9 @@ class Thread:
         await asyncio.sleep(0.01)
         return call(*arguments)
 
+    def busy_seconds(self):
+        return 0.0
+
     def close(self):
         pass
 
@@ -38,7 +41,7 @@ class Thread:
 async def watching(golden, every=60.0):
     metrics = Metrics()
     batcher = Batcher(None, BatchSettings(max_failures=1), metrics, lambda: 0, thread=Thread())
-    canary = Canary(golden, batcher, metrics, every=every)
+    canary = Canary(golden, batcher, metrics.of_model("m"), every=every)
     task = asyncio.create_task(canary.watch())
     try:
         yield canary, batcher, metrics
@@ -54,7 +57,7 @@ def test_a_good_model_is_looked_at_now_and_then():
         async with watching(golden) as (canary, _, metrics):
             await asyncio.sleep(200)
             assert canary.passed
-            assert metrics.registry.get_sample_value("bootleg_canary_passed") == 1
+            assert metrics.registry.get_sample_value("bootleg_canary_passed", {"model": "m"}) == 1
 
     run_virtually(main())
     assert [round(look) for look in golden.looks] == [60, 120, 180]
@@ -69,7 +72,7 @@ def test_a_model_that_goes_wrong_is_found_out_and_so_is_its_recovery():
             async with watching(golden) as (canary, _, metrics):
                 await asyncio.sleep(61)
                 assert not canary.passed
-                assert metrics.registry.get_sample_value("bootleg_canary_passed") == 0
+                assert metrics.registry.get_sample_value("bootleg_canary_passed", {"model": "m"}) == 0
                 await asyncio.sleep(50)
                 assert canary.passed
 

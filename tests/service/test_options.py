@@ -213,8 +213,8 @@ async def test_partial_does_not_hide_that_the_service_is_overloaded(engine):
 async def test_the_timing_header_has_every_stage_that_was_gone_through(served):
     first, again = await served.embed(shade(1)), await served.embed(shade(1))
     stages = re.findall(r"(\w+);dur=(\d+\.\d\d)", first.headers["server-timing"])
-    assert [name for name, _ in stages] == ["queue", "decode", "batch", "model", "encode"]
-    assert [name for name, _ in re.findall(r"(\w+);dur=(\S+)", again.headers["server-timing"])] == ["encode"]
+    assert [name for name, _ in stages] == ["read", "wait", "decode", "preprocess", "queue", "infer", "encode"]
+    assert [name for name, _ in re.findall(r"(\w+);dur=(\S+)", again.headers["server-timing"])] == ["read", "encode"]
     assert "server-timing" not in (await served.client.get("/info")).headers
 
 

@@ -54,10 +54,11 @@ class Batcher:
         row_shapes: what one image's row of each output must look like.
         sizes: the only batch sizes that the device runs; empty: any.
         thread: where ``run`` is called.
+        model: its name in metrics.
         on_fatal: called with an error after which the device answers nothing but garbage.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that one model's batches need
         self,
         run: Any,
         settings: BatchSettings,
@@ -67,6 +68,7 @@ class Batcher:
         row_shapes: Mapping[str, tuple[int, ...]] | None = None,
         sizes: Sequence[int] = (),
         thread: EngineThread | None = None,
+        model: str = "",
         on_fatal: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._run = run
@@ -85,6 +87,18 @@ class Batcher:
         self._prepared: _Prepared | None = None
         self._failed_in_a_row = 0
         self.thread = thread or EngineThread()
+        self._queue_seconds, self._infer_seconds = metrics.stage["queue"], metrics.stage["infer"]
+        self._of_model = metrics.of_model(model)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Let Prometheus read what stands here when it asks."""
+        m, latency = self._of_model, self._latency
+        m.queue_items.set_function(lambda: len(self._queue))
+        m.queue_bytes.set_function(lambda: self._queue.bytes)
+        m.latency_per_image.set_function(lambda: latency.per_image)
+        m.latency_fixed.set_function(lambda: latency.fixed or 0.0)
+        m.read_busy(self.thread.busy_seconds)
 
     def start(self) -> None:
         """Begin serving; call from the event loop."""
@@ -128,7 +142,6 @@ class Batcher:
         loop = asyncio.get_running_loop()
         item = Item(pixels, output, loop.create_future(), loop.time(), ticket)
         self._queue.push(item)
-        self._metrics.queue_items.set(len(self._queue))
         self._changed.set()
         return await item.answer
 
@@ -190,14 +203,16 @@ class Batcher:
             await self._wait_for_change()
         fixed = self._latency.fixed
         longest = self._settings.max_wait_seconds
-        until = asyncio.get_running_loop().time() + (longest if fixed is None else min(longest, fixed))
+        begun = asyncio.get_running_loop().time()
+        until = begun + (longest if fixed is None else min(longest, fixed))
         while 0 < len(self._queue) < self._ceiling.now and self._arriving() and not self._closing:
             left = until - asyncio.get_running_loop().time()
             if left <= 0:
-                return
+                break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wait_for_change()
+        self._of_model.batch_wait.observe(asyncio.get_running_loop().time() - begun)
 
     async def _wait_for_change(self, also: asyncio.Task[None] | None = None) -> None:
         self._changed.clear()
@@ -212,7 +227,6 @@ class Batcher:
         """Take the images whose turn it is and whose answer somebody still waits for, and stack them."""
         now = asyncio.get_running_loop().time()
         items = self._queue.take(self._ceiling.take(len(self._queue), self._latency), now, self._drop)
-        self._metrics.queue_items.set(len(self._queue))
         return _Prepared(items, np.stack([item.pixels for item in items])) if items else None
 
     def _drop(self, item: Item) -> None:
@@ -238,19 +252,18 @@ class Batcher:
         self._latency.observe(size, elapsed)
         self._ceiling.passed(len(items))
         self._failed_in_a_row = 0
-        self._count(items, begun, elapsed)
+        self._count(items, size, begun, elapsed)
         for row, item in enumerate(items):
             _answer(item, results[item.output][row])
 
-    def _count(self, items: list[Item], begun: float, elapsed: float) -> None:
+    def _count(self, items: list[Item], size: int, begun: float, elapsed: float) -> None:
         for item in items:
-            self._metrics.stage_seconds.labels("queue").observe(begun - item.queued)
-            item.context.run(stages.took, "batch", begun - item.queued)
-            item.context.run(stages.took, "model", elapsed)
-        self._metrics.stage_seconds.labels("infer").observe(elapsed)
-        self._metrics.batch_size.observe(len(items))
-        self._metrics.latency_per_image.set(self._latency.per_image)
-        self._metrics.latency_fixed.set(self._latency.fixed or 0.0)
+            self._queue_seconds.observe(begun - item.queued)
+            item.context.run(_took, begun - item.queued, elapsed)
+        self._infer_seconds.observe(elapsed)
+        self._of_model.batch_size.observe(len(items))
+        self._of_model.padding.inc(size - len(items))
+        stages.batched((item.context for item in items), elapsed, {"images": len(items), "size": size})
 
     def _check(self, results: dict[str, NDArray[np.float32]], outputs: set[str], count: int) -> None:
         for name in outputs:
@@ -261,7 +274,7 @@ class Batcher:
 
     async def _failed(self, error: Exception, items: list[Item], pixels: NDArray[np.uint8]) -> None:
         fault = classify(error)
-        self._metrics.batch_failures.labels(fault.value).inc()
+        self._of_model.failed(fault.value)
         log.error("a batch of %d failed", len(items), exc_info=error)
         if fault is Fault.FATAL and self._on_fatal is not None:
             for item in items:
@@ -277,6 +290,11 @@ class Batcher:
         middle = len(items) // 2
         await self._execute(items[:middle], pixels[:middle])
         await self._execute(items[middle:], pixels[middle:])
+
+
+def _took(queued: float, elapsed: float) -> None:
+    stages.took("queue", queued, ago=elapsed)
+    stages.took("infer", elapsed)
 
 
 def _filled(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -69,8 +69,9 @@ class PlainError(BaseModel):
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a protocol says that something went wrong."""
+    """How a protocol says that something went wrong; ``name`` is for metrics."""
 
+    name: str
     model: type[BaseModel]
     render: Callable[[Fault], dict[str, Any]]
 
@@ -107,11 +108,11 @@ def _plain(fault: Fault) -> dict[str, Any]:
     return {"error": fault.line, "code": fault.code}
 
 
-OPENAI: Final = Dialect(OpenAIError, _openai)
-TEI: Final = Dialect(TEIError, _tei)
-COHERE: Final = Dialect(CohereError, _cohere)
-OPEN_INFERENCE: Final = Dialect(PlainError, _plain)
-WEAVIATE: Final = Dialect(PlainError, _plain)
+OPENAI: Final = Dialect("openai", OpenAIError, _openai)
+TEI: Final = Dialect("tei", TEIError, _tei)
+COHERE: Final = Dialect("cohere", CohereError, _cohere)
+OPEN_INFERENCE: Final = Dialect("open_inference", PlainError, _plain)
+WEAVIATE: Final = Dialect("weaviate", PlainError, _plain)
 
 _BY_PATH: Final = {
     "/": TEI,

@@ -36,7 +36,9 @@ class MaskPool:
 
     def __init__(self, settings: MaskSettings, metrics: Metrics, *, max_seconds: float) -> None:
         self._settings = settings
-        self._metrics = metrics
+        self._seconds = metrics.stage["mask"]
+        self._rejected = metrics.rejected.labels("masks")
+        metrics.masking.set_function(lambda: self.waiting)
         self._max_seconds = max_seconds
         self._threads = ThreadPoolExecutor(settings.threads, "bootleg-mask")
         self._blas = threadpool_limits(1, user_api="blas")
@@ -53,6 +55,7 @@ class MaskPool:
         s = self._settings
         wait = self.waiting * self._seconds_per_job / s.threads
         if self.waiting >= s.max_waiting or wait > self._max_seconds:
+            self._rejected.inc()
             raise OverloadedError(
                 f"{self.waiting} masks wait to be made, about {wait:.1f} s; "
                 f"the limits are {s.max_waiting:,} masks and {self._max_seconds:g} s",
@@ -64,8 +67,8 @@ class MaskPool:
         finally:
             self.waiting -= 1
         self._seconds_per_job += 0.2 * (seconds - self._seconds_per_job)
-        self._metrics.stage_seconds.labels("mask").observe(seconds)
-        stages.took("encode", seconds)
+        self._seconds.observe(seconds)
+        stages.took("mask", seconds)
         return result
 
     def close(self) -> None:

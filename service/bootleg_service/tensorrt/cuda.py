@@ -37,6 +37,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "cuStreamCreate": (_Pointer, ctypes.c_uint),
     "cuStreamSynchronize": (_Pointer,),
     "cuStreamDestroy_v2": (_Pointer,),
+    "cuMemGetInfo_v2": (_Pointer, _Pointer),
     "cuMemAlloc_v2": (_Pointer, ctypes.c_size_t),
     "cuMemFree_v2": (_Address,),
     "cuMemHostAlloc": (_Pointer, ctypes.c_size_t, ctypes.c_uint),
@@ -98,6 +99,13 @@ class Cuda:
     def use(self) -> None:
         """Make this GPU's context that of the calling thread. First thing in every thread that calls others here."""
         self._call("cuCtxSetCurrent", self._context)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the GPU's memory that are free, and all of it."""
+        self.use()
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
 
     def device_bytes(self, size: int) -> int:
         """Allocate on the GPU; the address."""

@@ -15,6 +15,7 @@ from bootleg_service.batching.ticket import Ticket
 from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
 from bootleg_service.metrics import Metrics
 from bootleg_service.settings import BatchSettings
+from tests.service.serving import sample
 
 from .virtual import VirtualThread, run_virtually
 
@@ -58,7 +59,7 @@ async def scheduling(model, *, arriving=lambda: 0, sizes=(), on_fatal=None, fixe
 
 
 def counted(batcher, name, **labels):
-    return batcher._metrics.registry.get_sample_value(name, labels) or 0
+    return sample(batcher._metrics, name, **labels)
 
 
 def ask(batcher, number, client="", lane="interactive", within=None):

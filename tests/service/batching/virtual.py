@@ -72,5 +72,9 @@ class VirtualThread:
             self._running = False
             self.calls.append((begun, asyncio.get_running_loop().time()))
 
+    def busy_seconds(self) -> float:
+        """As :meth:`EngineThread.busy_seconds`."""
+        return sum(ended - begun for begun, ended in self.calls)
+
     def close(self) -> None:
         """As :meth:`EngineThread.close`."""
