@@ -30,6 +30,9 @@ from bootleg_service.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bootleg_service.telemetry.endings import Tracing
+    from bootleg_service.telemetry.logs import LogFormat
+
 EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
 DEVICE_FAILED = 86
 """Exit code after a fault of the device that only a new process recovers from."""
@@ -130,6 +133,13 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     type=click.Choice(["debug", "info", "warning"]),
     default="info",
 )
+@_setting(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    help="auto: text on a terminal, else JSON.",
+)
+@_setting("--otel-endpoint", help="Send traces to this collector: OTLP over HTTP, such as http://localhost:4318.")
 def serve(  # noqa: PLR0913  # one argument an option
     *,
     bundle: Path | None,
@@ -153,14 +163,20 @@ def serve(  # noqa: PLR0913  # one argument an option
     request_seconds: float,
     drain_seconds: int,
     log_level: str,
+    log_format: LogFormat,
+    otel_endpoint: str | None,
 ) -> None:
     """Serve a bundle over HTTP."""
+    import prometheus_client
     import uvicorn
 
     from bootleg_service.app import create_app, load_model
+    from bootleg_service.telemetry.logs import configure
 
     _check_port(host, port)
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for_people = configure(log_level, log_format)
+    # A second series for each counter, which nothing here reads.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     settings = Settings(
         limits=RequestLimits(
             image=ImageLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
@@ -181,10 +197,12 @@ def serve(  # noqa: PLR0913  # one argument an option
         access=AccessSettings(keys_file=api_keys, show_documents=documents, show_page=page),
         decode_threads=decode_threads,
     )
+    tracing = _tracing(otel_endpoint)
     opened = open_bundle(bundle or default_bundle_path())
     # Loaded before the server starts: what is wrong with a model is then one line, and not a trace from inside it.
-    app = create_app(opened, settings, engine=load_model(opened, settings), on_fatal=_give_up)
-    if host in LOOPBACK:  # elsewhere the caller is another machine, without our example
+    engine = load_model(opened, settings)
+    app = create_app(opened, settings, engine=engine, on_fatal=_give_up, tracing=tracing)
+    if for_people and host in LOOPBACK:  # elsewhere the caller is another machine, without our example
         click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
         if page:
             click.echo(f"or drop images into the page at http://{host}:{port}/\n", err=True)
@@ -194,11 +212,32 @@ def serve(  # noqa: PLR0913  # one argument an option
         app,
         host=host,
         port=port,
-        log_level=log_level,
+        log_config=None,  # its loggers' lines go where all others go
         access_log=False,
         timeout_graceful_shutdown=drain_seconds,
         server_header=False,
     )
+
+
+def _tracing(endpoint: str | None) -> Tracing | None:
+    """Traces, if the option or OpenTelemetry's own variables ask for them.
+
+    Raises:
+        StartupError: they do, and cannot be had.
+    """
+    said = os.environ.get
+    off = said("OTEL_SDK_DISABLED", "").lower() == "true" or said("OTEL_TRACES_EXPORTER") == "none"
+    asked = [endpoint, said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), said("OTEL_EXPORTER_OTLP_ENDPOINT")]
+    if off or not any(asked):
+        return None
+    try:
+        from bootleg_service.telemetry.otel import open_tracing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "opentelemetry":
+            raise
+        raise StartupError("traces need OpenTelemetry: pip install 'bootleg-vision[otel]'") from error
+    protocol = said("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or said("OTEL_EXPORTER_OTLP_PROTOCOL")
+    return open_tracing(endpoint or None, protocol)
 
 
 def _give_up(error: BaseException) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -66,7 +67,7 @@ def serve(tmp_path):
 
 
 def test_the_curl_line_that_is_printed_embeds_a_photograph_and_sigterm_ends_the_service_with_0(serve, exported_bundle):
-    server = serve("--bundle", exported_bundle)
+    server = serve("--bundle", exported_bundle, "--log-format", "text")
     server.wait_until_ready()
     (line,) = re.findall(r"^\s*(curl .*)$", server.log, re.MULTILINE)
     done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=60)
@@ -76,6 +77,22 @@ def test_the_curl_line_that_is_printed_embeds_a_photograph_and_sigterm_ends_the_
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(60) == 0, server.log
     assert "Traceback" not in server.log
+
+
+def test_the_log_is_json_where_no_terminal_is_and_every_line_of_it(serve, exported_bundle):
+    server = serve("--bundle", exported_bundle)
+    server.wait_until_ready()
+    answer = httpx.post(f"http://127.0.0.1:{server.port}/v1/images/embeddings", content=b"")
+    text = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+    assert "process_resident_memory_bytes" in text
+    assert "_created" not in text
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(60)
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    (request,) = [line for line in lines if line["logger"] == "bootleg.request"]
+    assert request["outcome"] == "empty_image"
+    assert request["request_id"] == answer.headers["x-request-id"]
+    assert "uvicorn.error" in {line["logger"] for line in lines}
 
 
 def test_a_device_or_precision_that_cannot_be_had_ends_the_start_with_its_reason(serve, exported_bundle):
