@@ -10,6 +10,8 @@ from bootleg_service.errors import StartupError
 from bootleg_service.metrics import Metrics
 from bootleg_service.settings import CacheSettings
 
+from .serving import sample
+
 pytestmark = pytest.mark.anyio
 
 
@@ -189,6 +191,36 @@ async def test_look_ups_and_stores_that_hang_are_misses_and_open_the_breaker():
         assert await cache.get([key(1), key(2)]) == [None, None]
         await cache.put(key(1), value(1))
     assert client.calls == 3
+
+
+async def test_whether_the_shared_cache_answers_is_in_the_metrics():
+    well = True
+
+    async def answer(keys):
+        if not well:
+            raise ConnectionError
+        return [None]
+
+    cache, _ = scripted(answer, breaker_failures=2, breaker_seconds=1e-9)
+
+    def state():
+        return [sample(cache._metrics, f"bootleg_cache_{name}", store="redis") for name in ("up", "breaker_open")]
+
+    assert state() == [1, 0]
+    well = False
+    await cache.get([key(1)])
+    assert state() == [0, 0]
+    await cache.get([key(1)])
+    assert state() == [0, 1]
+    well = True
+    await cache.get([key(1)])
+    assert state() == [1, 0]
+
+
+async def test_a_process_without_a_shared_cache_has_no_state_of_one():
+    metrics = Metrics()
+    build_cache(CacheSettings(), metrics)
+    assert b"bootleg_cache_up{" not in metrics.render()
 
 
 @pytest.mark.parametrize("answer", [[], [None], None])

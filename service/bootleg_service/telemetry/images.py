@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from bootleg_bundle.errors import BootlegError
@@ -13,7 +12,7 @@ from bootleg_service.telemetry.endings import CLIENT_CLOSED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import prometheus_client
+    from prometheus_client import Counter
 
     from bootleg_service.metrics import Metrics
     from bootleg_service.pipeline import Answer
@@ -34,7 +33,7 @@ class ImageOutcomes:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._counters: dict[tuple[str, str], prometheus_client.Counter] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
 
     def asked(self, images: int) -> None:
         """A request's images reach the pipeline; exactly one of the other two follows, perhaps after its end."""
@@ -44,15 +43,15 @@ class ImageOutcomes:
 
     def answered(self, answers: Sequence[Answer | BootlegError], output: Any) -> None:
         """A request's images have their answers, or errors of their own."""
-        ends = Counter(
-            answer.code if isinstance(answer, BootlegError) else CACHED if answer.hit else COMPUTED
-            for answer in answers
-        )
+        ends: dict[str, int] = {}
+        for answer in answers:
+            outcome = answer.code if isinstance(answer, BootlegError) else CACHED if answer.hit else COMPUTED
+            ends[outcome] = ends.get(outcome, 0) + 1
         for outcome, images in ends.items():
             self._count(output, outcome, images)
         record = stages.current()
         if record is not None:
-            record.hits += ends[CACHED]
+            record.hits += ends.get(CACHED, 0)
 
     def failed(self, images: int, output: Any, error: BaseException) -> None:
         """None of a request's images is answered."""

@@ -307,6 +307,8 @@ def test_batches_are_filled_up_to_the_sizes_that_the_device_runs_and_the_filling
             answers = await asyncio.gather(*[ask(batcher, n) for n in (1, 2, 3)])
             await plug
             assert [float(answer[0]) for answer in answers] == [1, 2, 3]
+            assert counted(batcher, "bootleg_batch_padding_total") == 1
+            assert counted(batcher, "bootleg_batch_size_sum") == 4
 
     run_virtually(main())
     assert [len(batch) for batch in model.batches] == [1, 4]
