@@ -90,7 +90,8 @@ async def test_metrics_are_in_the_text_format_of_prometheus(served):
     await served.embed(shade(1))
     response = await get(served, "/metrics")
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert 'bootleg_requests_total{outcome="ok",route="/v1/images/embeddings"} 1.0' in response.text
+    labels = 'dialect="native",outcome="ok",route="/v1/images/embeddings",status="200"'
+    assert f"bootleg_requests_total{{{labels}}} 1.0" in response.text
     assert f'bootleg_model_info{{device="fake",model="{NAME}",precision="fp32",space="{SPACE}"}} 1.0' in response.text
 
 
