@@ -107,7 +107,7 @@ def test_sixty_four_clients_share_batches_and_get_their_solo_answers():
     for a, b in zip(together, alone, strict=True):
         assert cosine(vector(a), vector(b)) > 0.99999
         np.testing.assert_allclose(vector(a), vector(b), rtol=1e-3, atol=1e-4)
-    single = float(next(line for line in metrics.splitlines() if 'batch_size_bucket{le="1.0"}' in line).split()[-1])
+    single = float(next(line for line in metrics.splitlines() if 'batch_size_bucket{le="1.0",' in line).split()[-1])
     total = float(
         next(line for line in metrics.splitlines() if line.startswith("bootleg_batch_size_count")).split()[-1]
     )
