@@ -1,6 +1,6 @@
 """Every request ends here once: counted with one outcome, timed, logged in one line, and its trace closed.
 
-The edge calls it. Probes, scrapes and documents are logged at the level debug, so that they do not bury the rest.
+The edge calls it. Probes, scrapes, documents and files are logged at the level debug, where they bury nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bootleg.request")
 
 UNKNOWN: Final = "unknown"
-"""The route of a path that has none: never the path, which anybody may invent."""
+"""The route of a file, and of a path that has none: never the path, which anybody may invent."""
 CLIENT_CLOSED: Final = "client_closed"
 CLOSED_STATUS: Final = 499
 """Of a request that got no answer, as nginx writes it."""
@@ -115,7 +115,9 @@ def dialect_name(route: str) -> str:
 def _level(route: str, status: int) -> int:
     if status >= 500 and status != 503:
         return logging.WARNING
-    return logging.DEBUG if route in _QUIET or "/health/" in route or "/.well-known/" in route else logging.INFO
+    probe = route in _QUIET or "/health/" in route or "/.well-known/" in route
+    file = route == UNKNOWN and status < 400
+    return logging.DEBUG if probe or file else logging.INFO
 
 
 def _fields(

@@ -235,13 +235,14 @@ async def test_probes_are_quiet_and_faults_of_ours_are_loud(served, caplog):
     caplog.set_level(logging.DEBUG, "bootleg.request")
     await served.client.get("/health/live")
     await served.client.get("/metrics")
+    await served.client.get("/")  # a file
     await served.embed(shade(1))
     served.service.ready = False
     await served.client.get("/health/ready")
     served.engine.broken = True
     await served.embed(shade(2))
     levels = [record.levelname for record in caplog.records if record.name == "bootleg.request"]
-    assert levels == ["DEBUG", "DEBUG", "INFO", "DEBUG", "WARNING"]
+    assert levels == ["DEBUG", "DEBUG", "DEBUG", "INFO", "DEBUG", "WARNING"]
 
 
 def test_a_method_that_nobody_knows_is_not_written_as_it_is(caplog):
