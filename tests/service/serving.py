@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from bootleg_bundle import Bundle
     from bootleg_service.cache import Cache
     from bootleg_service.state import Service
 
@@ -62,9 +63,12 @@ def settings(**changed: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def serving(engine: FakeEngine, *, cache: Cache | None = None, **changed: Any) -> AsyncIterator[Served]:
+async def serving(
+    engine: FakeEngine, *, cache: Cache | None = None, bundle: Bundle | None = None, **changed: Any
+) -> AsyncIterator[Served]:
     """Start and stop an application; ``changed`` as in :func:`settings`."""
-    app = create_app(fake_bundle(), settings(**changed), open_model=lambda bundle, chosen: engine, cache=cache)
+    served = bundle or fake_bundle()
+    app = create_app(served, settings(**changed), open_model=lambda bundle, chosen: engine, cache=cache)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=None) as client:

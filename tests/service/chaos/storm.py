@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.service.chaos.faulty import CALM
-from tests.service.chaos.requests import AUTHORISED, KEY, Shot, draw, picture, post, vectors_are
+from tests.service.chaos.requests import AUTHORISED, KEY, STRAINED, Shot, draw, picture, post, vectors_are
 from tests.service.chaos.server import PENDING
 from tests.service.chaos.wire import Message, Reply, exchange
 from tests.service.redis_server import RedisServer, free_port
@@ -119,8 +119,10 @@ async def _rain(port: int, requests: int, chance: random.Random, clients: int, r
         nonlocal ended
         for shot in shots:
             reply = await exchange(port, shot.message)
-            _judge(shot, reply, report)
+            outcome = _judge(shot, reply, report)
             ended += 1
+            if outcome in STRAINED:
+                await asyncio.sleep(chance.uniform(0.05, 0.2))  # as a client that heeds Retry-After, only sooner
             if ended == requests // 5:
                 report.memory_warm = _resident(pid)
 
@@ -129,12 +131,13 @@ async def _rain(port: int, requests: int, chance: random.Random, clients: int, r
             group.create_task(client())
 
 
-def _judge(shot: Shot, reply: Reply | None, report: Report) -> None:
+def _judge(shot: Shot, reply: Reply | None, report: Report) -> str | None:
     if reply is None:
         report.unseen += 1
         if not shot.cut:
             report.faults.append(f"{shot.kind}: no answer")
-        return
+        return None
+    outcome = "unreadable"
     try:
         outcome = reply.outcome
         report.seen[outcome] += 1
@@ -145,6 +148,7 @@ def _judge(shot: Shot, reply: Reply | None, report: Report) -> None:
             shot.check(reply)
     except (AssertionError, ValueError, KeyError) as error:
         report.faults.append(f"{shot.kind}: {type(error).__name__}: {error}")
+    return outcome
 
 
 @contextlib.asynccontextmanager
