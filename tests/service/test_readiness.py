@@ -7,7 +7,7 @@ from bootleg_service.app import create_app
 from tests import bundles, images
 
 from .pictures import shade
-from .serving import serving, settings
+from .serving import EMBEDDINGS, serving, settings
 
 pytestmark = pytest.mark.anyio
 
@@ -49,13 +49,16 @@ async def test_a_model_that_answers_its_golden_images_wrongly_turns_readiness_re
 async def test_a_bundle_whose_folder_changes_while_it_is_served_is_served_as_it_was(tmp_path):
     bundle = bundles.write_tiny_bundle(tmp_path / "bundle")
     app = create_app(bundle, settings(engine__device="cpu", engine__threads=1, cache__memory_bytes=0))
-    async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            first = await client.post("/v1/images/embeddings", content=images.png())
-            for file in bundle.path.iterdir():
-                file.write_bytes(b"half written")
-            await app.state.service.canary.look()
-            assert (await client.get("/health/ready")).status_code == 200
-            again = await client.post("/v1/images/embeddings", content=images.png())
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        first = await client.post(EMBEDDINGS, content=images.png())
+        for file in bundle.path.iterdir():
+            file.write_bytes(b"half written")
+        await app.state.service.canary.look()
+        assert (await client.get("/health/ready")).status_code == 200
+        again = await client.post(EMBEDDINGS, content=images.png())
     assert first.status_code == again.status_code == 200
     assert first.json()["data"] == again.json()["data"]
