@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from bootleg_bundle.bundle import Bundle
 from bootleg_service.cache import RedisCache
@@ -166,3 +167,12 @@ async def test_callers_that_leave_in_the_middle_of_a_look_up_never_shift_a_reply
                 right += 1
     await cache.close()
     assert right >= 200
+
+
+def test_the_redis_of_the_compose_file_evicts_and_never_refuses():
+    file = Path(__file__).parents[2] / "docker-compose.yml"
+    command = yaml.safe_load(file.read_text(encoding="utf-8"))["services"]["redis"]["command"]
+    words = command.split() if isinstance(command, str) else command
+    assert words[words.index("--maxmemory-policy") + 1].startswith("allkeys-")
+    assert words[words.index("--maxmemory") + 1] not in {"0", ""}
+    assert words[words.index("--appendonly") + 1] == "no"
