@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto
 
 from bootleg_bundle.bundle import write_bundle
+from bootleg_bundle.errors import BundleFileError
 from bootleg_service.engine import open_engine
-from bootleg_service.errors import StartupError
 from bootleg_service.settings import EngineSettings
 from tests import bundles
 from tests.test_imports import ROOT, modules
@@ -55,7 +55,7 @@ def graph_with_weights_at(location):
     return model.SerializeToString()
 
 
-@pytest.mark.parametrize("kind", ["absolute", "above", "link"])
+@pytest.mark.parametrize("kind", ["absolute", "above", "link", "beside"])
 def test_a_graph_that_takes_its_weights_from_elsewhere_is_not_served(tmp_path, kind):
     bundle = bundles.write_tiny_bundle(tmp_path / "bundle")
     weights = np.linspace(-1, 1, 3 * bundles.DIM, dtype=np.float32).tobytes()
@@ -69,8 +69,11 @@ def test_a_graph_that_takes_its_weights_from_elsewhere_is_not_served(tmp_path, k
         case "link":
             (bundle.path / "weights.bin").symlink_to(outside)
             location = "weights.bin"
+        case "beside":  # in the folder, but nobody vouches for it
+            (bundle.path / "weights.bin").write_bytes(weights)
+            location = "weights.bin"
     (bundle.path / bundles.GRAPH_NAME).write_bytes(graph_with_weights_at(location))
     (bundle.path / "manifest.json").unlink()
     changed = write_bundle(bundle.path, bundles.manifest_fields(), [bundles.GRAPH_NAME, "golden.npz"])
-    with pytest.raises(StartupError, match=r"encoder\.fp32\.onnx"):
+    with pytest.raises(BundleFileError, match=r"encoder\.fp32\.onnx takes weights from .* does not list"):
         open_engine(changed, EngineSettings(device="cpu", threads=1))
