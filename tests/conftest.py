@@ -5,7 +5,10 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
+from bootleg_bundle import runtime_reports
 from tests import bundles
+
+runtime_reports.turn_off()
 
 # No wall clock and no chance in the suite: examples are the same on every machine and every run.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)

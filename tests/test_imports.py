@@ -23,10 +23,13 @@ ALLOWED = {
     "bootleg_bundle": (),
     "bootleg_cli": ("bootleg_bundle",),
     "bootleg_training": ("bootleg_bundle",),
-    # Besides the model: the one reader of packs, for calibration, and the probes, for what a precision costs on a task.
+    # Besides the model: the reader of packs, for calibration; probes and heads, for what a precision costs on a task.
     "bootleg_export": (
         "bootleg_bundle",
-        *(f"bootleg_training.{name}" for name in ("vit", "checkpoint", "resize", "data", "probes", "progress")),
+        *(
+            f"bootleg_training.{name}"
+            for name in ("vit", "checkpoint", "resize", "data", "probes", "heads", "progress")
+        ),
     ),
     "bootleg_service": ("bootleg_bundle",),
     "bootleg_client": ("bootleg_bundle",),

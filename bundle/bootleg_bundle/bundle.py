@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bootleg_bundle.errors import BundleFileError, ManifestError
+from bootleg_bundle.graph_weights import weight_files
 from bootleg_bundle.manifest import (
     GRAPH_INPUT,
     MANIFEST_NAME,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
+
+    from bootleg_bundle.manifest import Graph
 
 
 class Bundle:
@@ -73,12 +76,29 @@ class Bundle:
         return arrays
 
     def graph(self, precision: str) -> Path:
-        """Return the path of the encoder graph of ``precision``."""
-        return self.file(self.manifest.graphs[precision].file)
+        """Return the path of the encoder graph of ``precision``.
+
+        Raises:
+            BundleFileError: it takes weights from a file that the manifest does not list.
+        """
+        return self._graph(self.manifest.graphs[precision])
 
     def head(self, name: str) -> Path:
-        """Return the path of a head's graph."""
-        return self.file(self.manifest.heads[name].graph.file)
+        """Return the path of a head's graph.
+
+        Raises:
+            BundleFileError: it takes weights from a file that the manifest does not list.
+        """
+        return self._graph(self.manifest.heads[name].graph)
+
+    def _graph(self, graph: Graph) -> Path:
+        path, folder = self.file(graph.file), PurePosixPath(graph.file).parent
+        unlisted = {name for name in weight_files(path) if str(folder / name) not in graph.external_data}
+        if unlisted:
+            raise BundleFileError(
+                f"{graph.file} takes weights from {min(unlisted)!r:.100}, which its entry in the manifest does not list"
+            )
+        return path
 
 
 def default_bundle_path() -> Path:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from bootleg_bundle import Bundle
     from bootleg_service.cache import Cache
     from bootleg_service.metrics import Metrics
     from bootleg_service.state import Service
@@ -71,11 +72,16 @@ def settings(**changed: Any) -> Settings:
 
 @contextlib.asynccontextmanager
 async def serving(
-    engine: FakeEngine, *, cache: Cache | None = None, tracing: Tracing | None = None, **changed: Any
+    engine: FakeEngine,
+    *,
+    cache: Cache | None = None,
+    tracing: Tracing | None = None,
+    bundle: Bundle | None = None,
+    **changed: Any,
 ) -> AsyncIterator[Served]:
     """Start and stop an application; ``changed`` as in :func:`settings`."""
-    chosen = settings(**changed)
-    app = create_app(fake_bundle(), chosen, open_model=lambda bundle, of: engine, cache=cache, tracing=tracing)
+    chosen, served = settings(**changed), bundle or fake_bundle()
+    app = create_app(served, chosen, open_model=lambda bundle, of: engine, cache=cache, tracing=tracing)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=None) as client:

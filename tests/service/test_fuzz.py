@@ -28,6 +28,12 @@ def server():
 schema = schemathesis.openapi.from_dict(create_app(fake_bundle(), made_settings()).openapi())
 
 
+def test_every_route_of_the_document_is_sent_requests():
+    document = create_app(fake_bundle(), made_settings()).openapi()["paths"]
+    sent = {(operation.ok().method, operation.ok().path) for operation in schema.get_all_operations()}
+    assert sent == {(method, path) for path, methods in document.items() for method in methods}
+
+
 @schema.parametrize()
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_documented(case, server):

@@ -6,6 +6,7 @@ cheapest. Least squares with exponential forgetting, as BentoML's dispatcher doe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 FORGET = 0.98
@@ -52,6 +53,8 @@ class LatencyModel:
         return self.per_image * images + (self.fixed or 0.0)
 
     def drain(self, images: int, most: int) -> float:
-        """Seconds until ``images`` have run in batches of up to ``most``."""
-        full, rest = divmod(images, most)
-        return full * self.batch(most) + (self.batch(rest) if rest else 0.0)
+        """Seconds until ``images`` have run in batches of up to ``most``.
+
+        The last one, if it is not the first, is taken for full: others come while those before it run.
+        """
+        return self.batch(images) if images < most else math.ceil(images / most) * self.batch(most)

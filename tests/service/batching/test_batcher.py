@@ -329,3 +329,20 @@ async def test_random_arrivals_cancellations_and_faults_leave_every_image_with_o
         elif not isinstance(answer, (asyncio.CancelledError, OverloadedError)):
             np.testing.assert_array_equal(answer, embedding_of(number))
     assert max(engine.batches) <= 5
+
+
+async def test_a_row_of_another_width_is_never_handed_out(engine):
+    narrow = []
+
+    def run(pixels, outputs):
+        return {name: rows[:, :-1] if narrow else rows for name, rows in engine.run(pixels, outputs).items()}
+
+    shapes = {"embedding": embedding_of(1).shape}
+    batcher = Batcher(run, BatchSettings(max_batch=4), Metrics(), lambda: 0, row_shapes=shapes)
+    batcher.start()
+    narrow.append(True)
+    answers = await settled([ask(batcher, number) for number in range(4)])
+    assert [type(answer) for answer in answers] == [EngineError] * 4
+    narrow.clear()
+    np.testing.assert_array_equal(await ask(batcher, 1), embedding_of(1))
+    await batcher.close()
