@@ -169,6 +169,21 @@ def _segmentation(rows: list[dict[str, Any]]) -> str:
     return _markdown(["data", "encoder", "trained on, images seen", "input", *heads], body)
 
 
+def _search(rows: list[dict[str, Any]]) -> str:
+    head = ["images", "index", "parameters", "recall@10", "searches/s, exact = 1"]
+    body = [
+        [
+            f"{row['images']:,}",
+            row["index"],
+            row["parameters"],
+            f"{100 * row['recall_at_10']:.1f} %",
+            f"{row['rate_ratio_to_exact']:.1f}" if "rate_ratio_to_exact" in row else "",
+        ]
+        for row in rows
+    ]
+    return _markdown(head, body)
+
+
 def _serve(rows: list[dict[str, Any]]) -> str:
     head = ["model", "load", "clients", "images/s", "share of raw", "p50", "p99", "mean batch"]
     body = [
@@ -212,6 +227,7 @@ def _markdown(head: list[str], body: list[list[str]]) -> str:
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "export": _export,
     "pretrain": _pretrain,
+    "search": _search,
     "segmentation": _segmentation,
     "serve": _serve,
     "study": _study,

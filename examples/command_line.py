@@ -47,4 +47,4 @@ def show(neighbours: Iterable[tuple[str, float]]) -> None:
     """One line a neighbour: cosine and path."""
     with contextlib.suppress(BrokenPipeError):
         for path, cosine in neighbours:
-            print(f"{cosine:.4f}  {path}")  # noqa: T201
+            print(f"{cosine:.4f}  {path}")

@@ -1,7 +1,9 @@
-"""Elasticsearch, or OpenSearch with --engine opensearch, over plain HTTP. The space is in ``_meta`` of the mapping.
+"""Elasticsearch, or OpenSearch with --engine opensearch, over plain HTTP.
 
     pip install 'bootleg-vision[client]'
-    python examples/elasticsearch_search.py PHOTOS --query Q.jpg --search http://127.0.0.1:9200
+    python examples/elasticsearch_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000 --search http://127.0.0.1:9200
+
+The space is in ``_meta`` of the mapping.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def main(asked: Namespace) -> None:
         with ImageEmbedder(asked.url, space=CollectionSpace.from_metadata(record, INDEX)) as embedder:
             vector = embedder.embed(asked.query)[0].tolist()
         found = said(search.post(f"/{INDEX}/_search", json=QUERY[asked.engine](vector, asked.top)))
-        show((hit["_source"]["path"], 2 * hit["_score"] - 1) for hit in found["hits"]["hits"])  # both give (1 + cosine) / 2
+        show(
+            (hit["_source"]["path"], 2 * hit["_score"] - 1) for hit in found["hits"]["hits"]
+        )  # both give (1 + cosine) / 2
 
 
 def fill(search: httpx.Client, embedder: ImageEmbedder, paths: list[str], body: dict[str, Any]) -> None:

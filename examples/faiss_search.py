@@ -1,7 +1,9 @@
-"""FAISS: an HNSW index in one file, and beside it a JSON file with the space and the paths.
+"""FAISS: an HNSW index in one file.
 
     pip install 'bootleg-vision[client]' faiss-cpu
     python examples/faiss_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000
+
+Space and paths are in a JSON file beside it.
 """
 
 from __future__ import annotations

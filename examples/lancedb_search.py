@@ -1,7 +1,9 @@
-"""LanceDB: the table knows its embedding function, so rows are added and asked for as images, not as vectors.
+"""LanceDB: rows are added and asked for as images, and the table knows how they become vectors.
 
     pip install 'bootleg-vision[client]' lancedb
     python examples/lancedb_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000
+
+The space is in the table's metadata, as a field of its embedding function.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import lancedb
 from command_line import photographs, run, show
+from lancedb.embeddings import get_registry
 from lancedb.pydantic import LanceModel, Vector
 
 from bootleg_search.lancedb import BootlegImages  # importing it also registers it, which opening a table needs
@@ -26,6 +29,7 @@ def main(asked: Namespace) -> None:
     if TABLE not in database.list_tables().tables:
         fill(database, asked)
 
+    get_registry().set_var("bootleg_url", asked.url)  # where the service is today; by default where it was then
     table = database.open_table(TABLE)  # its function, space and all, comes out of the table's own metadata
     found = table.search(asked.query, vector_column_name="vector").distance_type("cosine").limit(asked.top).to_list()
     show((row["path"], 1 - row["_distance"]) for row in found)

@@ -2,6 +2,8 @@
 
     pip install 'bootleg-vision[client]' langchain-core
     python examples/langchain_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000
+
+The space is in the metadata of every document.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
     pip install 'bootleg-vision[client]' llama-index-core
     python examples/llama_index_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000
+
+The space is in the metadata of every node.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Milvus: Lite in one file by default, a server with --milvus http://HOST:19530. The space is in the collection's properties.
+"""Milvus: Lite in a local folder by default, a server with --milvus http://HOST:19530.
 
     pip install 'bootleg-vision[client]' 'pymilvus[milvus_lite]'
     python examples/milvus_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000
+
+The space is in the collection's properties.
 """
 
 from __future__ import annotations

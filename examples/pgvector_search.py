@@ -1,7 +1,9 @@
-"""PostgreSQL with pgvector: vectors beside your other columns, the space in a table that names every collection's.
+"""PostgreSQL with pgvector: vectors beside your other columns.
 
     pip install 'bootleg-vision[client]' 'psycopg[binary]' pgvector
-    python examples/pgvector_search.py PHOTOS --query Q.jpg --dsn postgresql://localhost/photos
+    python examples/pgvector_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000 --dsn postgresql://localhost/photos
+
+The space is in a table that names every collection's.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def recorded(database: psycopg.Connection) -> dict | None:
 
 
 def fill(database: psycopg.Connection, embedder: ImageEmbedder, paths: list[str]) -> None:
-    """Table, rows by COPY in pgvector's binary form, then the index: all in one transaction, with the space's record."""
+    """Table, rows by COPY in pgvector's binary form, index, the space's record: all in one transaction."""
     size = embedder.space.dimensions
     database.execute(f"CREATE TABLE {TABLE} (path text PRIMARY KEY, embedding vector({size}) NOT NULL)")
     with database.cursor().copy(f"COPY {TABLE} (path, embedding) FROM STDIN WITH (FORMAT BINARY)") as copy:

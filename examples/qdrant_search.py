@@ -1,7 +1,9 @@
-"""Qdrant: local files by default, a server with --qdrant http://HOST:6333. The space is in the collection's metadata.
+"""Qdrant: a local folder by default, a server with --qdrant http://HOST:6333.
 
     pip install 'bootleg-vision[client]' qdrant-client
     python examples/qdrant_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000
+
+The space is in the collection's metadata.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Redis 8 vector sets: VADD and VSIM take the service's float32 bytes as they are. The space is a key beside the set.
+"""Redis 8 vector sets: VADD and VSIM take float32 bytes as they are.
 
     pip install 'bootleg-vision[client]' redis
-    python examples/redis_search.py PHOTOS --query Q.jpg --redis redis://127.0.0.1:6379
+    python examples/redis_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000 --redis redis://127.0.0.1:6379
+
+The space is in a key beside the set.
 """
 
 from __future__ import annotations

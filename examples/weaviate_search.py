@@ -1,7 +1,7 @@
-"""Weaviate calls the service itself: started with IMAGE_INFERENCE_API=http://SERVICE:8000, it needs nothing else.
+"""Weaviate calls the service itself: with IMAGE_INFERENCE_API=http://SERVICE:8000 it needs nothing else.
 
     pip install 'bootleg-vision[client]'
-    python examples/weaviate_search.py PHOTOS --query Q.jpg --weaviate http://127.0.0.1:8080
+    python examples/weaviate_search.py PHOTOS --query Q.jpg --url http://127.0.0.1:8000 --weaviate http://127.0.0.1:8080
 
 Photographs go to Weaviate, which asks the service for their vectors. The space is in the class's description.
 """

@@ -18,6 +18,7 @@ PACKAGES = {
     "bootleg_service": ROOT / "service" / "bootleg_service",
     "bootleg_client": ROOT / "service" / "bootleg_client",
     "bootleg_embed": ROOT / "service" / "bootleg_embed",
+    "bootleg_search": ROOT / "service" / "bootleg_search",
 }
 ALLOWED = {
     "bootleg_bundle": (),
@@ -34,6 +35,7 @@ ALLOWED = {
     "bootleg_service": ("bootleg_bundle",),
     "bootleg_client": ("bootleg_bundle",),
     "bootleg_embed": ("bootleg_bundle", "bootleg_client", "bootleg_service"),
+    "bootleg_search": ("bootleg_client",),
 }
 # Builds an engine on the machine that serves, and proves it with the very session that will run it; never torch.
 ENGINE_BUILDER = "bootleg_export.tensorrt"

@@ -4,8 +4,8 @@
     vectors = embedder.embed(["a.jpg", "b.png"])  # float32 [2, D], of length 1
     embedder.space.to_metadata()  # to be stored beside them, and checked when the collection is opened
 
-``bootleg_search.chroma``, ``.lancedb``, ``.langchain`` and ``.llama_index`` need the library they are named for; nothing
-here imports one of them.
+``bootleg_search.chroma``, ``.lancedb``, ``.langchain`` and ``.llama_index`` need the library they are named for;
+nothing here imports one of them.
 """
 
 from bootleg_search.embedder import ImageEmbedder

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from lancedb.embeddings import EmbeddingFunction, register
-from numpy.typing import NDArray
+from lancedb.embeddings import EmbeddingFunction, get_registry, register
 from pydantic import PrivateAttr
 
 from bootleg_search.embedder import ImageEmbedder
 from bootleg_search.space import CollectionSpace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @register("bootleg-vision")
@@ -18,25 +20,28 @@ class BootlegImages(EmbeddingFunction):
     """Embeds a column of paths or of encoded images; make one with :meth:`of`.
 
     LanceDB writes these fields into the table and builds the function from them when the table is opened: a service
-    with another model is then refused. The key is written as the name of a variable, ``$var:bootleg_api_key``.
+    with another model is then refused. The address may be changed by LanceDB's variable ``bootleg_url``, and the key is
+    only ever read from ``bootleg_api_key``: ``lancedb.embeddings.get_registry().set_var("bootleg_api_key", KEY)``.
     """
 
     url: str
     embedding_space: str
     dimensions: int
     api_key: str | None = None
-    max_retries: int = 0  # the client repeats what may be repeated
     _embedder: ImageEmbedder | None = PrivateAttr(None)
 
     @classmethod
     def of(cls, url: str, *, api_key: str | None = None) -> BootlegImages:
-        """The function for a new table, of the space that the service serves now.
+        """The function for a new table, of the space that the service serves now; sets the two variables.
 
         Raises:
             ClientError: the service cannot be asked.
         """
         with ImageEmbedder(url, api_key=api_key) as embedder:
-            fields = {"url": url, **embedder.space.to_metadata()}
+            fields = {"url": f"$var:bootleg_url:{url}", **embedder.space.to_metadata()}
+        get_registry().set_var("bootleg_url", url)
+        if api_key:
+            get_registry().set_var("bootleg_api_key", api_key)
         made: BootlegImages = cls.create(**fields, **({"api_key": "$var:bootleg_api_key"} if api_key else {}))
         return made
 
@@ -63,3 +68,11 @@ class BootlegImages(EmbeddingFunction):
     def compute_query_embeddings(self, query: Any, *_: Any, **__: Any) -> list[NDArray[np.float32]]:
         """The vector of one image: a path, encoded bytes, a Pillow image or an array."""
         return list(self.embedder().embed(query))
+
+    def compute_source_embeddings_with_retry(self, *images: Any, **options: Any) -> list[NDArray[np.float32]]:
+        """Without LanceDB's repetitions, which hide what failed: the client repeats what may be repeated."""
+        return self.compute_source_embeddings(*images, **options)
+
+    def compute_query_embeddings_with_retry(self, *query: Any, **options: Any) -> list[NDArray[np.float32]]:
+        """Likewise."""
+        return self.compute_query_embeddings(*query, **options)

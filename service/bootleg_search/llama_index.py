@@ -61,7 +61,7 @@ class BootlegImageEmbedding(MultiModalEmbedding):
         return (await self._aget_image_embeddings([img_file_path]))[0]
 
     def _get_text_embedding(self, text: str) -> NoReturn:
-        raise TextRefusedError("a text has no vector here: this model takes images only")
+        raise TextRefusedError(f"the text {text[:40]!r} has no vector here: this model takes images only")
 
     def _get_query_embedding(self, query: str) -> NoReturn:
         self._get_text_embedding(query)

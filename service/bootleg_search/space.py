@@ -45,12 +45,12 @@ class CollectionSpace:
         return cls(embedding_space, mean.size, mean.astype("<f4").tobytes())
 
     def prepare(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """``[n, D]`` as the model gives them -> as the collection stores and is asked for them: centred, of length 1."""
+        """``[n, D]`` as the model gives them -> as the collection stores them and is asked: centred, of length 1."""
         prepared = np.array(vectors, np.float32)
         if self.centre:
             prepared -= np.frombuffer(self.centre, "<f4")
-        lengths = np.linalg.norm(prepared, axis=1, keepdims=True)
-        return prepared / np.maximum(lengths, np.finfo(np.float32).tiny)
+        prepared /= np.maximum(np.linalg.norm(prepared, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return prepared
 
     def to_metadata(self) -> dict[str, Any]:
         """A flat record of strings and one number, which every backend can hold."""
@@ -92,8 +92,8 @@ class CollectionSpace:
             ours, theirs = getattr(self, name), getattr(served, name)
             if ours != theirs:
                 raise MixedSpacesError(
-                    f"the collection has {name} {_short(ours)}, the service at {where} gives {_short(theirs)}: vectors of "
-                    "two models cannot be compared; embed the images again into a new collection"
+                    f"the collection has {name} {_short(ours)}, the service at {where} gives {_short(theirs)}: vectors "
+                    "of two models cannot be compared; embed the images again into a new collection"
                 )
 
 
