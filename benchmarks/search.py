@@ -4,7 +4,7 @@
 
 Writes ``results/search.json``. The queries are images that are not in the index. Truth is the exact top ten by cosine,
 in float32; for the indexes the collection's mean is taken off first. FAISS runs on one thread. An index is measured in
-turn with exact search, so that a slow minute slows both; the median of the rounds' ratios is reported.
+turn with exact search, all queries in one call, so that a slow minute slows both; medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ TOP = 10
 LINKS, SEEN = (16, 32), (10, 32, 64)
 IVF_LISTS, IVF_PROBED = 100, (1, 4, 16)
 
-Search = "Callable[[np.ndarray], np.ndarray]"
+Search = Callable[[np.ndarray], np.ndarray]
 """Prepared queries ``[n, D]`` -> rows of the ten nearest ``[n, 10]``."""
 
 
