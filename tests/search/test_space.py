@@ -1,6 +1,8 @@
 """The record of a collection's space, and the embedder that keeps to it."""
 
 import json
+import subprocess
+import sys
 
 import httpx
 import numpy as np
@@ -104,3 +106,18 @@ def test_the_clients_own_faults_stay_what_they_are():
     refuse = httpx.MockTransport(lambda request: httpx.Response(401))
     with pytest.raises(AuthenticationError):
         ImageEmbedder("http://x", transport=refuse)
+
+
+WITHOUT_LIBRARIES = """
+import sys
+for name in ("chromadb", "faiss", "lancedb", "langchain_core", "llama_index", "onnxruntime", "bootleg_service"):
+    sys.modules[name] = None  # importing it raises
+import bootleg_search
+print(bootleg_search.CollectionSpace("es1-0", 3).to_metadata())
+"""
+
+
+def test_the_package_needs_no_search_library_and_no_runtime():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIBRARIES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'embedding_space': 'es1-0', 'dimensions': 3}\n"
