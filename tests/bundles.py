@@ -31,14 +31,18 @@ OPSET = 18
 _MIX = np.linspace(-1, 1, 3 * DIM, dtype=np.float32).reshape(3, DIM)
 
 
-def write_tiny_bundle(path: Path, *, name: str = "tiny") -> Bundle:
-    """Mean colour of each of 2 x 2 patches, mixed into 6 channels: the bundle contract without a network."""
+def write_tiny_bundle(path: Path, *, name: str = "tiny", scale: int = 1) -> Bundle:
+    """Mean colour of each of 2 x 2 patches, mixed into 6 channels: the bundle contract without a network.
+
+    Another ``scale`` is another model: all its outputs are so many times as large, in a space of their own.
+    """
     path.mkdir(parents=True)
-    onnx.save(_graph(), path / GRAPH_NAME)
+    onnx.save(_graph(scale), path / GRAPH_NAME)
     pixels = np.random.default_rng(0).integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8)
-    expected = {key: array for key, array in reference(pixels).items() if key in GOLDEN_OUTPUTS}
+    expected = {key: scale * array for key, array in reference(pixels).items() if key in GOLDEN_OUTPUTS}
     np.savez(path / GOLDEN_NAME, allow_pickle=False, pixels=pixels, **expected)
-    return write_bundle(path, manifest_fields(name=name), [GRAPH_NAME, GOLDEN_NAME])
+    space = embedding_space_id(str(scale - 1) * 64, PreprocessSpec(height=SIDE, width=SIDE), "mean")
+    return write_bundle(path, manifest_fields(name=name, embedding_space=space), [GRAPH_NAME, GOLDEN_NAME])
 
 
 def manifest_fields(**changes: Any) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def reference(pixels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _graph() -> onnx.ModelProto:
+def _graph(scale: int = 1) -> onnx.ModelProto:
     p = SIDE // GRID
     constants = {
         "cut": np.array([-1, GRID, p, GRID, p, 3], np.int64),
@@ -99,7 +103,7 @@ def _graph() -> onnx.ModelProto:
         "one": np.array([1], np.int64),
         "white": np.array(255, np.float32),
         "two": np.array(2, np.float32),
-        "mix": _MIX,
+        "mix": scale * _MIX,
     }
     nodes = [
         helper.make_node("Cast", ["pixels"], ["real"], to=TensorProto.FLOAT),

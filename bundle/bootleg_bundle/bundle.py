@@ -37,13 +37,15 @@ class Bundle:
     """A verified bundle on disk.
 
     Attributes:
-        path: the directory.
+        path: the directory, links resolved: a link that is moved later does not change what this is.
+        source: where it was sought, and where a newer one may be.
         manifest: its parsed manifest.
         sha256: hash of ``manifest.json`` and, through it, of every file.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, sha256: str) -> None:
+    def __init__(self, path: Path, manifest: Manifest, sha256: str, source: Path | None = None) -> None:
         self.path = path
+        self.source = source or path
         self.manifest = manifest
         self.sha256 = sha256
 
@@ -114,15 +116,16 @@ def open_bundle(path: Path) -> Bundle:
         FormatVersionError: written for a newer reader.
         BundleFileError: a file is missing, is a link, lies outside, or has another size or hash.
     """
+    source, path = path, path.resolve()
     manifest_path = path / MANIFEST_NAME
     if not path.is_dir() or manifest_path.is_symlink() or not manifest_path.is_file():
-        raise ManifestError(f"{path} is no bundle: it has no {MANIFEST_NAME}")
+        raise ManifestError(f"{source} is no bundle: it has no {MANIFEST_NAME}")
     with manifest_path.open("rb") as file:
         raw = file.read(MAX_MANIFEST_BYTES + 1)
     manifest = parse_manifest(raw)
     for name, entry in manifest.files.items():
         _verify_file(path, name, entry)
-    return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
+    return Bundle(path, manifest, hashlib.sha256(raw).hexdigest(), source)
 
 
 def write_bundle(path: Path, fields: Mapping[str, Any], files: Iterable[str]) -> Bundle:

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bootleg_service.batching.faults import Fault, classify
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,16 +33,26 @@ class Canary:
         batcher: whose thread it runs on, and who is told that the model works.
         metrics: the model's, where the outcome is published.
         every: seconds between checks while all is well.
+        on_fatal: called with an error after which the device answers nothing but garbage.
 
     Attributes:
         passed: the outcome of the last check; the service checked once before it began.
     """
 
-    def __init__(self, check: Callable[[], object], batcher: Batcher, metrics: ModelMetrics, *, every: float) -> None:
+    def __init__(
+        self,
+        check: Callable[[], object],
+        batcher: Batcher,
+        metrics: ModelMetrics,
+        *,
+        every: float,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self._check = check
         self._batcher = batcher
         self._published = metrics.canary
         self._every = every
+        self._on_fatal = on_fatal
         self._set(passed=True)
 
     async def watch(self) -> None:
@@ -56,9 +68,11 @@ class Canary:
         """Check now."""
         try:
             await self._batcher.thread.run(self._check)
-        except Exception:  # a wrong answer, or whatever the runtime raises
+        except Exception as error:  # a wrong answer, or whatever the runtime raises
             log.exception("the golden images were not answered rightly")
             self._set(passed=False)
+            if classify(error) is Fault.FATAL and self._on_fatal is not None:
+                self._on_fatal(error)
         else:
             self._set(passed=True)
             self._batcher.mend()

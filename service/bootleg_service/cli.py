@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
-import signal
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +20,7 @@ from bootleg_service.settings import (
     BatchSettings,
     CacheSettings,
     EngineSettings,
+    LifecycleSettings,
     RequestLimits,
     Settings,
 )
@@ -34,22 +32,23 @@ if TYPE_CHECKING:
     from bootleg_service.telemetry.logs import LogFormat
 
 EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
-DEVICE_FAILED = 86
-"""Exit code after a fault of the device that only a new process recovers from."""
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """An option whose variable follows from its name, from its yes if it has a no: ``BOOTLEG_MAX_BATCH``."""
     variable = "BOOTLEG_" + flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, envvar=variable, show_envvar=True, **attributes)
+    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
 
 
 @click.command(context_settings={"show_default": True})
 @_setting(
     "--bundle",
+    "bundles",
+    multiple=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="[default: the shipped one]",
+    help="Repeat it for several models, the first one the default; in the variable, separated as in PATH.  "
+    "[default: the shipped one]",
 )
 @_setting(
     "--host",
@@ -79,6 +78,9 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     show_default="~/.cache/bootleg-vision/engines",
     help="Where `bootleg engine` put TensorRT engines.",
 )
+@_setting(
+    "--gpu-memory-bytes", type=click.IntRange(0), default=0, help="Of ONNX Runtime, for each model and head; 0: all."
+)
 @_setting("--tensorrt-batches", default=",".join(map(str, BATCHES)), help="As given to `bootleg engine`.")
 @_setting("--max-batch", type=click.IntRange(1, 4096), default=8, help="Images.")
 @_setting(
@@ -90,6 +92,11 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     "--api-keys",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of hashed API keys; `bootleg key` makes them.  [default: everybody may ask]",
+)
+@_setting(
+    "--admin-keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of operators' keys, hashed; opens /admin/reload for them.  [default: no such route]",
 )
 @_setting("--documents/--no-documents", default=None, help="Show /docs.  [default: only without API keys]")
 @_setting("--page/--no-page", default=True, help="Show the page at /; it holds nothing, and asks for a key.")
@@ -124,9 +131,22 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
     help="From a body's end to its answer.",
 )
 @_setting(
+    "--stall-seconds",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    help="After which a call of the model is stuck and /health/live red.",
+)
+@_setting(
+    "--drain-grace-seconds",
+    type=click.FloatRange(0),
+    default=5.0,
+    help="Of serving on after a stop signal, with /health/ready red.",
+)
+@_setting(
     "--drain-seconds",
     type=click.IntRange(1),
     default=20,
+    help="Then, for requests in flight.",
 )
 @_setting(
     "--log-level",
@@ -142,7 +162,7 @@ def _setting(flag: str, **attributes: Any) -> Callable[[Callable[..., None]], Ca
 @_setting("--otel-endpoint", help="Send traces to this collector: OTLP over HTTP, such as http://localhost:4318.")
 def serve(  # noqa: PLR0913  # one argument an option
     *,
-    bundle: Path | None,
+    bundles: tuple[Path, ...],
     host: str,
     port: int,
     device: str,
@@ -152,7 +172,9 @@ def serve(  # noqa: PLR0913  # one argument an option
     tensorrt_batches: str,
     max_batch: int,
     decode_threads: int,
+    gpu_memory_bytes: int,
     api_keys: Path | None,
+    admin_keys: Path | None,
     documents: bool | None,
     page: bool,
     redis_url: str | None,
@@ -161,16 +183,18 @@ def serve(  # noqa: PLR0913  # one argument an option
     max_image_pixels: int,
     max_images: int,
     request_seconds: float,
+    stall_seconds: float,
+    drain_grace_seconds: float,
     drain_seconds: int,
     log_level: str,
     log_format: LogFormat,
     otel_endpoint: str | None,
 ) -> None:
-    """Serve a bundle over HTTP."""
+    """Serve a bundle over HTTP, or several."""
     import prometheus_client
-    import uvicorn
 
-    from bootleg_service.app import create_app, load_model
+    from bootleg_service import lifecycle
+    from bootleg_service.app import create_app
     from bootleg_service.telemetry.logs import configure
 
     _check_port(host, port)
@@ -183,7 +207,7 @@ def serve(  # noqa: PLR0913  # one argument an option
             max_images=max_images,
             request_seconds=request_seconds,
         ),
-        batch=BatchSettings(max_batch=max_batch),
+        batch=BatchSettings(max_batch=max_batch, stall_seconds=stall_seconds),
         cache=CacheSettings(memory_bytes=cache_bytes, redis_url=redis_url),
         engine=EngineSettings.model_validate(
             {
@@ -192,31 +216,39 @@ def serve(  # noqa: PLR0913  # one argument an option
                 "threads": threads,
                 "engine_cache": engine_cache,
                 "tensorrt_batches": parse_batches(tensorrt_batches),
+                "gpu_memory_bytes": gpu_memory_bytes,
             }
         ),
-        access=AccessSettings(keys_file=api_keys, show_documents=documents, show_page=page),
+        access=AccessSettings(keys_file=api_keys, admin_keys_file=admin_keys, show_documents=documents, show_page=page),
+        lifecycle=LifecycleSettings(grace_seconds=drain_grace_seconds, drain_seconds=drain_seconds),
         decode_threads=decode_threads,
     )
+    failed: list[BaseException] = []
+
+    def started(error: BaseException | None) -> None:
+        if error is not None:
+            failed.append(error)
+            server.should_exit = True
+        elif for_people and host in LOOPBACK:  # elsewhere the caller is another machine, without our example
+            click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
+            if page:
+                click.echo(f"or drop images into the page at http://{host}:{port}/\n", err=True)
+
     tracing = _tracing(otel_endpoint)
-    opened = open_bundle(bundle or default_bundle_path())
-    # Loaded before the server starts: what is wrong with a model is then one line, and not a trace from inside it.
-    engine = load_model(opened, settings)
-    app = create_app(opened, settings, engine=engine, on_fatal=_give_up, tracing=tracing)
-    if for_people and host in LOOPBACK:  # elsewhere the caller is another machine, without our example
-        click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
-        if page:
-            click.echo(f"or drop images into the page at http://{host}:{port}/\n", err=True)
-    # uvicorn drains on SIGTERM and then raises it again: a stop that was asked for is a success.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
+    opened = [open_bundle(path) for path in bundles or (default_bundle_path(),)]
+    app = create_app(opened, settings, on_fatal=lifecycle.give_up, on_started=started, tracing=tracing)
+    server = lifecycle.Server(
         app,
+        settings.lifecycle,
         host=host,
         port=port,
         log_config=None,  # its loggers' lines go where all others go
         access_log=False,
-        timeout_graceful_shutdown=drain_seconds,
         server_header=False,
     )
+    server.serve_to_the_end()
+    if failed:
+        raise failed[0]
 
 
 def _tracing(endpoint: str | None) -> Tracing | None:
@@ -238,13 +270,6 @@ def _tracing(endpoint: str | None) -> Tracing | None:
         raise StartupError("traces need OpenTelemetry: pip install 'bootleg-vision[otel]'") from error
     protocol = said("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or said("OTEL_EXPORTER_OTLP_PROTOCOL")
     return open_tracing(endpoint or None, protocol)
-
-
-def _give_up(error: BaseException) -> None:
-    """End now, without the clean-up that a dead device would hang in; whoever supervises starts a new process."""
-    logging.getLogger("bootleg").critical("the device failed for good: %s; exit code %d", error, DEVICE_FAILED)
-    logging.shutdown()
-    os._exit(DEVICE_FAILED)
 
 
 @click.command()

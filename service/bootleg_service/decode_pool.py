@@ -17,8 +17,6 @@ from bootleg_service import stages
 from bootleg_service.errors import OverloadedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -28,11 +26,10 @@ if TYPE_CHECKING:
 
 
 class DecodePool:
-    """Turns encoded images into the encoder's input."""
+    """Turns encoded images into an encoder's input."""
 
     def __init__(
         self,
-        spec: PreprocessSpec,
         limits: ImageLimits,
         metrics: Metrics,
         *,
@@ -40,7 +37,6 @@ class DecodePool:
         max_waiting: int,
         max_seconds: float = math.inf,
     ) -> None:
-        self._spec = spec
         self._limits = limits
         self._rejected = metrics.rejected.labels("decode")
         self._wait_seconds = metrics.stage["wait"]
@@ -54,11 +50,9 @@ class DecodePool:
         self._seconds_per_image = 0.003
         self.arriving = 0
         """Images in or before decode."""
-        self.when_idle: Callable[[], None] = lambda: None
-        """Called when the last of them has left."""
 
-    async def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """Decode one image to ``[H, W, 3]``.
+    async def decode(self, data: bytes, spec: PreprocessSpec) -> NDArray[np.uint8]:
+        """Decode one image to ``[H, W, 3]``, as ``spec`` says: the models of a process share the pool.
 
         Raises:
             ImageError: it is no image we accept.
@@ -76,7 +70,7 @@ class DecodePool:
         came = time.perf_counter()
         try:
             pixels, begun, decoded, ended = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._decode, data
+                self._pool, self._decode, data, spec
             )
             ago = time.perf_counter() - ended
             stages.took("wait", begun - came, ago=ago + ended - begun)
@@ -91,13 +85,13 @@ class DecodePool:
         """Stop the threads; whoever waited for them has been answered."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, data: bytes) -> tuple[NDArray[np.uint8], float, float, float]:
+    def _decode(self, data: bytes, spec: PreprocessSpec) -> tuple[NDArray[np.uint8], float, float, float]:
         begun = time.perf_counter()
         try:
             image = decode(data, self._limits)
             decoded = time.perf_counter()
             self._decode_seconds.observe(decoded - begun)
-            pixels = apply(self._spec, image)
+            pixels = apply(spec, image)
             ended = time.perf_counter()
             self._preprocess_seconds.observe(ended - decoded)
             return pixels, begun, decoded, ended
@@ -107,5 +101,3 @@ class DecodePool:
 
     def _change(self, by: int) -> None:
         self.arriving += by
-        if not self.arriving:
-            self.when_idle()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
@@ -18,15 +19,17 @@ from bootleg_bundle.errors import BootlegError
 from bootleg_service import stages
 from bootleg_service.answers import JSON, to_json
 from bootleg_service.dialects.envelopes import Fault, dialect_of
-from bootleg_service.errors import STATUS, RequestError, ServiceError
+from bootleg_service.errors import STATUS, RequestError, ServiceError, UnavailableError
 from bootleg_service.pipeline import ImageFailure
-from bootleg_service.state import SPACE_HEADER
+from bootleg_service.state import HELD, SPACE_HEADER
 from bootleg_service.telemetry.endings import CLIENT_CLOSED, CLOSED_STATUS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from bootleg_bundle import Bundle
+    from bootleg_service.state import Service
     from bootleg_service.telemetry.endings import Endings
 
 log = logging.getLogger("bootleg.edge")
@@ -37,10 +40,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Edge:
     """ASGI middleware; pure, so that a request costs no extra task."""
 
-    def __init__(self, app: ASGIApp, endings: Endings, space: str) -> None:
+    def __init__(self, app: ASGIApp, endings: Endings) -> None:
         self._app = app
         self._endings = endings
-        self._space = space
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -61,7 +63,7 @@ class Edge:
                     state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers.setdefault(SPACE_HEADER, self._space)
+                headers.setdefault(SPACE_HEADER, _space(scope))
                 if record.seconds:
                     headers["Server-Timing"] = stages.server_timing(record)
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -74,13 +76,15 @@ class Edge:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass  # the outcome says so
-        except Exception:
-            if state["status"] is not None:
-                state["outcome"] = "internal_error"
+        except (Exception, asyncio.CancelledError) as error:
+            answer = None if state["status"] is not None else _last_answer(error, Request(scope))
+            if answer is None:
+                if isinstance(error, Exception):
+                    state["outcome"] = "internal_error"
                 raise
-            log.exception("request %s failed", request_id)
-            await _unforeseen(Request(scope))(scope, receive, send_with_headers)
+            await answer(scope, receive, send_with_headers)
         finally:
+            _let_go(state)
             seconds = time.perf_counter() - begun
             self._endings.end(scope, record, state["status"] or CLOSED_STATUS, state["outcome"], seconds)
 
@@ -121,8 +125,28 @@ async def _http(request: Request, error: Exception) -> Response:
     return response
 
 
-def _unforeseen(request: Request) -> Response:
-    return _envelope(request, 500, "internal_error", "an internal error; the server's log has the request id")
+def _last_answer(error: BaseException, request: Request) -> Response | None:
+    """What is said when nothing else was; None of a request that was given up by whoever made it."""
+    if not isinstance(error, asyncio.CancelledError):
+        log.error("request %s failed", request.state.request_id, exc_info=error)
+        return _envelope(request, 500, "internal_error", "an internal error; the server's log has the request id")
+    if not request.app.state.models.draining:
+        return None
+    # Only the server cancels then: the drain has reached its bound.
+    end = UnavailableError("the service is shutting down; this was not answered in time", retry_after=1)
+    return error_response(request, end)
+
+
+def _let_go(state: dict[str, Any]) -> None:
+    for service in state.get(HELD, ()):
+        service.let_go()
+
+
+def _space(scope: Scope) -> str:
+    """The space of the model that the request found, else of the default one."""
+    held: list[Service] = scope["state"].get(HELD, [])
+    bundle: Bundle = held[-1].bundle if held else scope["app"].state.models.slots[0].bundle
+    return bundle.manifest.embedding_space
 
 
 def error_response(request: Request, error: BootlegError, *, param: str | None = None) -> Response:

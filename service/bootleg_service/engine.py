@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from bootleg_bundle.manifest import GOLDEN_TOLERANCE, GRAPH_INPUT
+from bootleg_service.batching.faults import Fault, classify
 from bootleg_service.errors import StartupError
 from bootleg_service.masks.heads import row_shapes, with_heads
 from bootleg_service.onnx_session import OnnxSession, check_one_runtime
@@ -40,6 +41,9 @@ class Session(Protocol):
 
     def run(self, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Outputs by name; first axis of all arrays: the batch."""
+
+    def close(self) -> None:
+        """Free the device's memory; nothing runs after it."""
 
 
 class Engine:
@@ -88,10 +92,16 @@ class Engine:
                 try:
                     results = self.run(np.zeros((batch, spec.height, spec.width, 3), np.uint8), expected)
                 except Exception as error:
-                    raise StartupError(f"the model cannot run a batch of {batch}: {type(error).__name__}") from error
+                    memory = classify(error) is Fault.OUT_OF_MEMORY
+                    says = "the device has too little memory; lower --max-batch" if memory else type(error).__name__
+                    raise StartupError(f"the model cannot run a batch of {batch}: {says}") from error
                 shapes = {name: result.shape[1:] for name, result in results.items()}
                 if shapes != expected:
                     raise StartupError(f"the model's outputs are {shapes}, not what its manifest says")
+
+    def close(self) -> None:
+        """Free the model's memory on its device; nothing runs after it."""
+        self._session.close()
 
     def check_golden(self, batch: int | None = None) -> float:
         """Run the bundle's golden images and compare.
@@ -146,14 +156,15 @@ def open_engine(bundle: Bundle, settings: EngineSettings) -> Engine:
 
 def _open(bundle: Bundle, device: str, settings: EngineSettings) -> Engine:
     precision = choose_precision(bundle, device, settings.precision)
+    memory = settings.gpu_memory_bytes
     if device == "tensorrt":
         # Only who asked for TensorRT by name waits for ONNX Runtime to build an engine at the start.
         session: Session = open_tensorrt(bundle, precision, settings, build=settings.device == "tensorrt")
-        return Engine(bundle, device, precision, with_heads(session, bundle, settings.threads))
+        return Engine(bundle, device, precision, with_heads(session, bundle, settings.threads, gpu_memory_bytes=memory))
     if device != "cpu":
         check_driver(f"device = {device!r}")
-    session = OnnxSession(bundle.graph(precision), device, settings.threads)
-    return Engine(bundle, device, precision, with_heads(session, bundle, settings.threads))
+    session = OnnxSession(bundle.graph(precision), device, settings.threads, gpu_memory_bytes=memory)
+    return Engine(bundle, device, precision, with_heads(session, bundle, settings.threads, gpu_memory_bytes=memory))
 
 
 def choose_precision(bundle: Bundle, device: str, asked: str) -> str:

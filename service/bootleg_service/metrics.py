@@ -14,7 +14,10 @@ from prometheus_client.core import CounterMetricFamily
 from bootleg_service.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    from bootleg_bundle import Manifest
+    from bootleg_service.engine import Engine
 
 SECONDS: Final = tuple(1e-4 * 2**i for i in range(18))
 """Buckets of every duration: 100 microseconds to 13 seconds, each twice the one before."""
@@ -117,6 +120,7 @@ class Metrics:
         self.canary = Gauge(
             "bootleg_canary_passed", "Whether the golden images were last answered rightly", model, registry=r
         )
+        self.stalled = Gauge("bootleg_model_stalled", "Whether a call of the model does not end", model, registry=r)
         self.info = Gauge(
             "bootleg_model_info",
             "Always 1; labels say what is served",
@@ -125,6 +129,7 @@ class Metrics:
         )
 
     def _of_the_process(self, r: CollectorRegistry) -> None:
+        self.reloads = Counter("bootleg_reloads", "Bundles opened again, by what came of it", ["outcome"], registry=r)
         self.ready = Gauge("bootleg_ready", "Whether requests are welcome", registry=r)
         self.build = Gauge(
             "bootleg_build_info",
@@ -143,6 +148,16 @@ class Metrics:
             self._models[name] = ModelMetrics(self, name)
         return self._models[name]
 
+    def forget(self, manifest: Manifest, engine: Engine, *, served: Collection[str]) -> None:
+        """Stop publishing what a model that was closed has left; its counts stay where its name is still ``served``."""
+        name = manifest.name
+        self.info.remove(name, manifest.embedding_space, engine.device, engine.precision)
+        if name not in served:
+            del self._models[name], self.engine_busy.by_model[name]
+            of_model = (self.batch_size, self.padding, self.batch_wait, self.queue_items, self.queue_bytes)
+            for metric in (*of_model, self.latency_per_image, self.latency_fixed, self.canary, self.stalled):
+                metric.remove(name)
+
     def render(self) -> bytes:
         """Prometheus text format."""
         return generate_latest(self.registry)
@@ -160,6 +175,7 @@ class ModelMetrics:
         self.latency_per_image = metrics.latency_per_image.labels(model)
         self.latency_fixed = metrics.latency_fixed.labels(model)
         self.canary = metrics.canary.labels(model)
+        self.stalled = metrics.stalled.labels(model)
         self._metrics = metrics
         self._model = model
 

@@ -28,7 +28,7 @@ PROVIDERS: Final = {
 RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 
 CUDA_OPTIONS: Final = {
-    "arena_extend_strategy": "kSameAsRequested",
+    "arena_extend_strategy": "kSameAsRequested",  # doubling would take, at the worst, twice what is needed
     "use_tf32": "0",  # rounds float32 products to 10 bits: more than the golden check of fp32 allows
 }
 
@@ -41,7 +41,13 @@ class OnnxSession:
     """
 
     def __init__(
-        self, graph: Path, device: str, threads: int, tensorrt_options: Mapping[str, str] | None = None
+        self,
+        graph: Path,
+        device: str,
+        threads: int,
+        tensorrt_options: Mapping[str, str] | None = None,
+        *,
+        gpu_memory_bytes: int = 0,
     ) -> None:
         """Load a graph.
 
@@ -50,6 +56,7 @@ class OnnxSession:
             device: ``cpu``, ``cuda`` or ``tensorrt``.
             threads: ONNX Runtime's own; 0: one per core.
             tensorrt_options: of its TensorRT provider.
+            gpu_memory_bytes: most that this graph's arena takes on the GPU; 0: all there is.
 
         Raises:
             StartupError: the provider is not installed or was not loaded, or the graph is none.
@@ -60,17 +67,18 @@ class OnnxSession:
                 f"device = {device!r}: the installed ONNX Runtime has no {wanted}; "
                 "install it with: pip install 'bootleg-vision[gpu]'"
             )
-        if device != "cpu":
-            ort.preload_dlls()  # CUDA and cuDNN from their wheels, where nothing else provides them
         options = ort.SessionOptions()
+        if device != "cpu":
+            options.enable_mem_pattern = False  # plans one block for each batch size: memory that others could use
+            ort.preload_dlls()  # CUDA and cuDNN from their wheels, where nothing else provides them
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Spinning threads would take the cores that decode needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers = provider_list(device, tensorrt_options or {})
+        providers = provider_list(device, tensorrt_options or {}, gpu_memory_bytes)
         try:
-            self._session = ort.InferenceSession(str(graph), options, providers=providers)
+            self._session: Any = ort.InferenceSession(str(graph), options, providers=providers)
         except Exception as error:  # ONNX Runtime raises its own types, one for each status
             raise StartupError(f"ONNX Runtime cannot load {graph.name}: {type(error).__name__}") from error
         self.providers: list[str] = self._session.get_providers()
@@ -81,10 +89,17 @@ class OnnxSession:
         """Compute the outputs ``names`` for the inputs ``feeds``; first axis of all: the batch."""
         return dict(zip(names, self._session.run(list(names), dict(feeds)), strict=True))
 
+    def close(self) -> None:
+        """Free what it holds; ONNX Runtime does so when its session is let go."""
+        self._session = None
 
-def provider_list(device: str, tensorrt_options: Mapping[str, str]) -> list[str | tuple[str, dict[str, str]]]:
+
+def provider_list(
+    device: str, tensorrt_options: Mapping[str, str], gpu_memory_bytes: int = 0
+) -> list[str | tuple[str, dict[str, str]]]:
     """Providers in order of preference; each takes the operators that those before it do not have."""
-    cuda, cpu = (PROVIDERS["cuda"], dict(CUDA_OPTIONS)), PROVIDERS["cpu"]
+    limit = {"gpu_mem_limit": str(gpu_memory_bytes)} if gpu_memory_bytes else {}
+    cuda, cpu = (PROVIDERS["cuda"], CUDA_OPTIONS | limit), PROVIDERS["cpu"]
     if device == "tensorrt":
         return [(PROVIDERS["tensorrt"], dict(tensorrt_options)), cuda, cpu]
     return [cuda, cpu] if device == "cuda" else [cpu]

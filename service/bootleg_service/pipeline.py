@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bootleg_bundle import Bundle
     from bootleg_service.batching.batcher import Batcher
     from bootleg_service.cache import Cache
-    from bootleg_service.decode_pool import DecodePool
     from bootleg_service.metrics import Metrics
+    from bootleg_service.model_decode import ModelDecode
 
 log = logging.getLogger("bootleg.pipeline")
 
@@ -91,7 +91,7 @@ class Pipeline:
     """Answers images; equal images in flight at the same time are computed once."""
 
     def __init__(
-        self, bundle: Bundle, cache: Cache, decode: DecodePool, batcher: Batcher, metrics: Metrics, *, seconds: float
+        self, bundle: Bundle, cache: Cache, decode: ModelDecode, batcher: Batcher, metrics: Metrics, *, seconds: float
     ) -> None:
         self._bundle = bundle
         self._preprocess_hash = bundle.manifest.preprocess.hash

@@ -18,19 +18,17 @@ from bootleg_service.vectors import FLOATS
 
 router = APIRouter(tags=["images"])
 
-_WITHOUT = ("model_not_found",)
-
 
 @router.post(
     "/v1/images/embeddings",
-    **documents.of_images(EmbeddingList, documents.IMAGE_BODY, binary=True, without=_WITHOUT),
+    **documents.of_images(EmbeddingList, documents.IMAGE_BODY, binary=True),
 )
 async def image_embeddings(request: Request, options: Annotated[EmbeddingOptions, Query()]) -> Response:
     """Embed one image sent as the raw body, or several sent as multipart files named ``images``.
 
     ``Accept`` chooses JSON, ``.npy`` (``[n, D]``) or raw little-endian numbers.
     """
-    service = service_of(request)
+    service = service_of(request, options.model)
     service.check_pinned_space(request)
     check_options(request, EmbeddingOptions)
     wire = answers.negotiate(request.headers.get("accept", ""))
@@ -56,7 +54,7 @@ async def image_embeddings(request: Request, options: Annotated[EmbeddingOptions
 
 @router.post(
     "/v1/images/patches",
-    **documents.of_images(PatchTokensList, documents.IMAGE_BODY, binary=True, without=_WITHOUT),
+    **documents.of_images(PatchTokensList, documents.IMAGE_BODY, binary=True),
 )
 async def image_patches(request: Request, options: Annotated[PatchOptions, Query()]) -> Response:
     """Patch tokens (dense features) of one image or several: a grid of vectors for each.
@@ -64,7 +62,7 @@ async def image_patches(request: Request, options: Annotated[PatchOptions, Query
     ``Accept`` chooses JSON with base64 payloads, ``.npy`` (``[n, gh, gw, D]``) or raw little-endian numbers.
     Computed and kept in float16; float32 is the same numbers, widened.
     """
-    service = service_of(request)
+    service = service_of(request, options.model)
     check_options(request, PatchOptions)
     wire = answers.negotiate(request.headers.get("accept", ""))
     selection = Selection(service.bundle.manifest, options.layer)

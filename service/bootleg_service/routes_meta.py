@@ -4,51 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from bootleg_service.answers import JSON, to_json
 from bootleg_service.dialects.envelopes import OpenAIError
 from bootleg_service.documents import errors
-from bootleg_service.state import STALL_SECONDS, Service, service_of
+from bootleg_service.health import Reason, not_live, not_ready
+from bootleg_service.schemas import Model
+from bootleg_service.selection import check_options
+from bootleg_service.state import Service, models_of, service_of
 
 router = APIRouter(tags=["service"])
 
 
 class Health(BaseModel):
-    """How the service is; for one that has not started, an error."""
+    """How the service is, and what is wrong with it."""
 
     status: str
+    reasons: list[Reason] = []
+
+
+class ModelOptions(BaseModel):
+    """Of which model."""
+
+    model: Model = None
 
 
 _HEALTH: dict[int | str, dict[str, Any]] = {
     **errors("unavailable"),
-    503: {"model": Health | OpenAIError, "description": "Not so, or not started."},
+    503: {"model": Health | OpenAIError, "description": "Not so, and why."},
 }
 
 
 @router.get("/v1/models", responses=errors("unavailable"))
 async def models(request: Request) -> dict[str, Any]:
-    """The served models, in OpenAI's list."""
-    return {"object": "list", "data": [_model(service_of(request))]}
+    """The served models, in OpenAI's list; the first one is the default."""
+    return {"object": "list", "data": [_model(service) for service in models_of(request).served]}
 
 
 @router.get("/v1/models/{model}", responses=errors("unavailable", "model_not_found"))
 async def model(request: Request, model: str) -> dict[str, Any]:
     """One served model."""
-    service = service_of(request)
-    service.check_model(model)
-    return _model(service)
+    return _model(service_of(request, model))
 
 
-@router.get("/info", responses=errors("unavailable"))
-async def info(request: Request) -> dict[str, Any]:
+@router.get("/info", responses=errors("unavailable", "model_not_found", "invalid_request"))
+async def info(request: Request, options: Annotated[ModelOptions, Query()]) -> dict[str, Any]:
     """What runs here, in the names that text-embeddings-inference uses where it has them; a token is a patch."""
-    service = service_of(request)
+    check_options(request, ModelOptions)
+    service = service_of(request, options.model)
     manifest, settings = service.bundle.manifest, service.settings
     tokens = manifest.outputs.grid[0] * manifest.outputs.grid[1]
     return {
@@ -75,42 +83,40 @@ async def info(request: Request) -> dict[str, Any]:
 @router.get("/health/live", response_model=Health, responses=_HEALTH)
 async def live(request: Request) -> Response:
     """200 while the event loop turns and the engine makes progress, else 503."""
-    return _health(liveness(service_of(request)), ok="live")
+    reasons = not_live(models_of(request))
+    return _health(reasons[0].code if reasons else "live", reasons)
 
 
 @router.get("/health/ready", response_model=Health, responses=_HEALTH)
 async def ready(request: Request) -> Response:
-    """200 when requests are welcome: loaded, warm, golden check passed, not draining; else 503."""
-    return _health("ready" if is_ready(service_of(request)) else "not ready", ok="ready")
+    """200 when requests are welcome: every model warm and proved, and the service not about to stop; else 503."""
+    reasons = not_ready(models_of(request))
+    return _health("not ready" if reasons else "ready", reasons)
+
+
+@router.get("/health/started", response_model=Health, responses=_HEALTH)
+async def started(request: Request) -> Response:
+    """200 once all models have been ready; 503 while they are being loaded. For a start-up probe."""
+    models = models_of(request)
+    return _health("started", []) if models.started else _health("starting", not_ready(models))
 
 
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
-    responses=errors("unavailable"),
+    responses=errors(),
 )
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
-    text = await asyncio.to_thread(service_of(request).metrics.render)
+    text = await asyncio.to_thread(models_of(request).metrics.render)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def liveness(service: Service) -> str:
-    """``live``, ``stalled`` (a model call does not end) or ``dead``."""
-    busy = service.batcher.thread.busy_since
-    stalled = busy is not None and time.monotonic() - busy > STALL_SECONDS
-    return "stalled" if stalled else "live" if service.batcher.alive else "dead"
-
-
-def is_ready(service: Service) -> bool:
-    """Whether requests are welcome."""
-    batcher = service.batcher
-    works = batcher.alive and batcher.healthy and service.canary.passed
-    return service.ready and works and not service.pipeline.draining
-
-
-def _health(status: str, *, ok: str) -> Response:
-    return Response(to_json({"status": status}), status_code=200 if status == ok else 503, media_type=JSON)
+def _health(status: str, reasons: list[Reason]) -> Response:
+    body: dict[str, Any] = {"status": status}
+    if reasons:
+        body["reasons"] = [reason.model_dump() for reason in reasons]
+    return Response(to_json(body), status_code=503 if reasons else 200, media_type=JSON)
 
 
 def _model(service: Service) -> dict[str, Any]:
@@ -130,4 +136,5 @@ def _model(service: Service) -> dict[str, Any]:
         "heads": {name: [label.name for label in head.classes] for name, head in manifest.heads.items()},
         "normalized": False,
         "precision": service.engine.precision,
+        "bundle_sha256": service.bundle.sha256,
     }

@@ -33,7 +33,7 @@ _BINARY: Final = {kind: {"schema": {"type": "string", "format": "binary"}} for k
 
 
 def _documented() -> dict[str, Any]:
-    arguments = documents.of_images(SegmentationList, documents.IMAGE_BODY, without=("model_not_found",))
+    arguments = documents.of_images(SegmentationList, documents.IMAGE_BODY)
     arguments["responses"][200]["content"] = _BINARY
     return arguments
 
@@ -46,7 +46,7 @@ async def segment(request: Request, options: Annotated[SegmentOptions, Query()])
     no segment, and 255 in label maps. ``Accept`` and ``format`` choose COCO RLE, polygons, a palette PNG (one image) or
     ``.npy`` (uint8 ``[n, h, w]``; of several images not at their original sizes).
     """
-    service = service_of(request)
+    service = service_of(request, options.model)
     service.check_pinned_space(request)
     check_options(request, SegmentOptions)
     manifest, limits = service.bundle.manifest, service.settings.masks

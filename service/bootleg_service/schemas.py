@@ -23,6 +23,9 @@ Layer = Annotated[
 ]
 
 
+Model = Annotated[str | None, Field(description="As listed by GET /v1/models; the default one when absent.")]
+
+
 class EmbeddingOptions(BaseModel):
     """What a request may choose of its vectors."""
 
@@ -33,6 +36,7 @@ class EmbeddingOptions(BaseModel):
     layer: Layer = None
     pooling: Pooling = Field("mean", description="Of the patch tokens.")
     on_error: OnError = "fail"
+    model: Model = None
 
 
 class EmbeddingRequest(EmbeddingOptions):
@@ -42,7 +46,6 @@ class EmbeddingRequest(EmbeddingOptions):
     # OpenAI's clients send fields of their own, which are passed over.
 
     input: ImageText | Annotated[list[ImageText], Field(fail_fast=True)] = Field(description="One image or several.")
-    model: str | None = Field(None, description="As listed by GET /v1/models; the served one when absent.")
 
 
 class PatchOptions(BaseModel):
@@ -51,6 +54,7 @@ class PatchOptions(BaseModel):
     dtype: Literal["float16", "float32"] = Field("float16", description="Of the numbers sent.")
     layer: Layer = None
     on_error: OnError = "fail"
+    model: Model = None
 
 
 class ItemError(BaseModel):

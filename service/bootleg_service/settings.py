@@ -45,6 +45,7 @@ class BatchSettings(_Settings):
         0.25, description="of the places, for bulk images that have waited for long while interactive ones wait too"
     )
     bulk_patience_seconds: Seconds = Field(0.5, description="after which a bulk image has waited for long")
+    stall_seconds: Seconds = Field(30.0, description="without progress, with work to do: then the model is stuck")
     max_failures: Count = Field(8, description="images in a row the model may fail on before nothing is taken")
 
 
@@ -67,6 +68,9 @@ class EngineSettings(_Settings):
     precision: str = Field("auto", description="a graph of the bundle; auto: fp16 on a GPU if there, else fp32")
     threads: int = Field(0, ge=0, description="ONNX Runtime's own threads; 0: one per core")
     engine_cache: Path = Field(default_factory=default_engine_cache, description="where TensorRT engines lie")
+    gpu_memory_bytes: int = Field(
+        0, ge=0, description="most that ONNX Runtime's arena takes on a GPU, for each model and head; 0: all there is"
+    )
     canary_seconds: Seconds = Field(60.0, description="between runs of the golden images")
     tensorrt_batches: Batches = Field(BATCHES, description="batch buckets of the engine, as it was built")
 
@@ -84,6 +88,7 @@ class AccessSettings(_Settings):
     """Who may ask."""
 
     keys_file: Path | None = Field(None, description="API keys, hashed; None: everybody may ask")
+    admin_keys_file: Path | None = Field(None, description="keys of operators, hashed; None: no admin routes")
     show_documents: bool | None = Field(None, description="/docs and /openapi.json; None: only without keys")
     show_page: bool = Field(default=True, description="the page at /; its files hold nothing and are open to everybody")
 
@@ -91,6 +96,14 @@ class AccessSettings(_Settings):
     def documents(self) -> bool:
         """Whether they are shown."""
         return self.keys_file is None if self.show_documents is None else self.show_documents
+
+
+class LifecycleSettings(_Settings):
+    """How the service ends, and when it asks to be spared."""
+
+    grace_seconds: float = Field(5.0, ge=0, description="of serving on after a stop signal, with readiness red")
+    drain_seconds: Count = Field(20, description="then, for requests in flight, before they are refused")
+    saturated_seconds: Seconds = Field(60.0, description="of refusing images for the load, before readiness turns red")
 
 
 class Settings(_Settings):
@@ -102,5 +115,6 @@ class Settings(_Settings):
     engine: EngineSettings = EngineSettings()
     access: AccessSettings = AccessSettings()
     masks: MaskSettings = MaskSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
     decode_threads: Count = 2
     max_decodes: Count = Field(512, description="images waiting for a decode thread")

@@ -44,11 +44,11 @@ def anyio_backend():
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 async def test_training_and_service_see_the_same_pixels(folder, spec):
     source = open_source(str(folder))
-    pool = DecodePool(spec, DEFAULT_LIMITS, Metrics(), threads=1, max_waiting=100)
+    pool = DecodePool(DEFAULT_LIMITS, Metrics(), threads=1, max_waiting=100)
     for number, name in enumerate(KINDS):
         data = images.ACCEPTED[name]()
         trained, _ = load(source, number, spec)
-        served = await pool.decode(data)
+        served = await pool.decode(data, spec)
         assert isinstance(trained, np.ndarray), (name, trained)
         np.testing.assert_array_equal(trained, served, err_msg=name)
         np.testing.assert_array_equal(served, apply(spec, decode(data)), err_msg=name)

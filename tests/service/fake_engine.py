@@ -25,12 +25,12 @@ SPACE = "es1-0123456789abcdef0123456789abcdef"
 NAME = "fake"
 
 
-def fake_bundle() -> Bundle:
+def fake_bundle(name: str = NAME, space: str = SPACE) -> Bundle:
     """A manifest with nothing behind it."""
     entry = FileEntry(sha256="0" * 64, bytes=0)
     manifest = Manifest(
-        name=NAME,
-        embedding_space=SPACE,
+        name=name,
+        embedding_space=space,
         architecture={
             "name": "none",
             "image_size": SIDE,
@@ -58,7 +58,7 @@ def fake_bundle() -> Bundle:
         provenance=made_up(),
         files={"encoder.onnx": entry, "golden.npz": entry},
     )
-    return Bundle(Path("/nowhere"), manifest, "ab" * 32)
+    return Bundle(Path("/nowhere"), manifest, ("ab" if name == NAME else "cd") * 32)
 
 
 def embedding_of(number: int) -> np.ndarray:
@@ -83,6 +83,7 @@ class FakeEngine:
         broken: every batch fails.
         short: one row too few is returned.
         golden: whether the golden check passes.
+        closed: it was let go.
     """
 
     device = "fake"
@@ -99,6 +100,7 @@ class FakeEngine:
         self.short = False
         self.golden = True
         self.warmed: list[int] = []
+        self.closed = False
         self.running = 0
         self._gate = threading.Event()
         self._gate.set()
@@ -120,6 +122,10 @@ class FakeEngine:
         if not self.golden:
             raise StartupError("the model's golden check failed")
         return 0.0
+
+    def close(self) -> None:
+        """As :meth:`Engine.close`."""
+        self.closed = True
 
     def run(self, pixels: np.ndarray, outputs: Iterable[str]) -> dict[str, np.ndarray]:
         """As :meth:`Engine.run`."""

@@ -40,8 +40,8 @@ class Served:
 
     @property
     def service(self) -> Service:
-        """What the routes share."""
-        return self.app.state.service
+        """The default model."""
+        return self.app.state.models.default
 
     async def embed(self, image: bytes, **options: Any) -> httpx.Response:
         """Send one image."""

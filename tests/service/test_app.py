@@ -23,8 +23,8 @@ async def test_nothing_is_loaded_before_the_start():
 
 async def test_the_smallest_and_the_largest_batch_are_warmed_up_before_readiness(engine):
     async with serving(engine, batch__max_batch=6) as served:
-        assert engine.warmed == [1, 6]
-        assert served.service.ready
+        assert engine.warmed == [6, 1], "the largest first"
+        assert served.app.state.models.started
 
 
 async def test_the_engine_settings_reach_whoever_opens_the_model(engine):
@@ -66,8 +66,8 @@ async def test_a_device_that_cannot_be_had_stops_the_start():
 async def test_after_the_end_nothing_is_ready_and_the_batcher_has_stopped(engine):
     async with serving(engine) as served:
         service = served.service
-    assert not service.ready
     assert service.pipeline.draining
+    assert engine.closed
     assert not service.batcher.alive
 
 

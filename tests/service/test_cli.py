@@ -17,8 +17,10 @@ from click.testing import CliRunner
 
 from bootleg_cli import main
 from bootleg_service import cli
-from bootleg_service.cli import DEVICE_FAILED, curl_line
+from bootleg_service.cli import curl_line
 from bootleg_service.errors import StartupError
+from bootleg_service.lifecycle import DEVICE_FAILED
+from tests.bundles import write_tiny_bundle
 
 from .redis_server import free_port
 
@@ -67,7 +69,7 @@ def serve(tmp_path):
 
 
 def test_the_curl_line_that_is_printed_embeds_a_photograph_and_sigterm_ends_the_service_with_0(serve, exported_bundle):
-    server = serve("--bundle", exported_bundle, "--log-format", "text")
+    server = serve("--bundle", exported_bundle, "--log-format", "text", "--drain-grace-seconds", 0)
     server.wait_until_ready()
     (line,) = re.findall(r"^\s*(curl .*)$", server.log, re.MULTILINE)
     done = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=60)
@@ -133,6 +135,14 @@ def test_the_environment_sets_what_the_options_do_not(tmp_path):
     assert "from-option" in CliRunner(env=environment).invoke(main, chosen).output
 
 
+def test_the_variable_holds_several_bundles_as_a_search_path_does(tmp_path):
+    for name in ("one", "two"):
+        write_tiny_bundle(tmp_path / name)
+    variable = f"{tmp_path / 'one'}{os.pathsep}{tmp_path / 'two'}"
+    ended = CliRunner(env={"BOOTLEG_BUNDLE": variable}).invoke(main, ["serve", "--port", "0"])
+    assert f"{tmp_path / 'one'} and {tmp_path / 'two'} are both named 'tiny'" in ended.output
+
+
 def test_a_bad_value_in_the_environment_is_refused_by_its_variable():
     result = CliRunner(env={"BOOTLEG_PORT": "http"}).invoke(main, ["serve"])
     assert result.exit_code == 2
@@ -167,7 +177,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded():
 
 
 def test_a_fault_of_the_device_ends_the_process_with_its_own_code():
-    code = "from bootleg_service.cli import _give_up; _give_up(RuntimeError('gone'))"
+    code = "from bootleg_service.lifecycle import give_up; give_up(RuntimeError('gone'))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert ended.returncode == DEVICE_FAILED == 86
     assert b"gone" in ended.stderr

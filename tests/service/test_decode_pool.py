@@ -17,10 +17,12 @@ from .serving import eventually
 
 pytestmark = pytest.mark.anyio
 
+SPEC = PreprocessSpec(height=32, width=32)
+
 
 @pytest.fixture
 def pool():
-    pool = DecodePool(PreprocessSpec(height=32, width=32), ImageLimits(), Metrics(), threads=2, max_waiting=3)
+    pool = DecodePool(ImageLimits(), Metrics(), threads=2, max_waiting=3)
     yield pool
     pool.close()
 
@@ -41,12 +43,18 @@ def gate(monkeypatch):
 
 
 async def test_an_image_becomes_the_input_of_the_encoder(pool):
-    np.testing.assert_array_equal(await pool.decode(shade(300)), shade_pixels(300))
-    assert (await pool.decode(photo(width=200, height=90))).shape == (32, 32, 3)
+    np.testing.assert_array_equal(await pool.decode(shade(300), SPEC), shade_pixels(300))
+    assert (await pool.decode(photo(width=200, height=90), SPEC)).shape == (32, 32, 3)
+
+
+async def test_each_image_is_prepared_as_its_model_wants_it(pool):
+    small = PreprocessSpec(height=16, width=24)
+    one, other = await asyncio.gather(pool.decode(photo(), SPEC), pool.decode(photo(), small))
+    assert (one.shape, other.shape) == ((32, 32, 3), (16, 24, 3))
 
 
 async def test_images_in_or_before_decode_are_counted_and_the_count_returns_to_zero(pool, gate):
-    tasks = [asyncio.create_task(pool.decode(image)) for image in (shade(1), truncated_jpeg(), shade(2))]
+    tasks = [asyncio.create_task(pool.decode(image, SPEC)) for image in (shade(1), truncated_jpeg(), shade(2))]
     await eventually(lambda: pool.arriving == 3)
     tasks[2].cancel()
     gate.set()
@@ -56,18 +64,18 @@ async def test_images_in_or_before_decode_are_counted_and_the_count_returns_to_z
 
 
 async def test_more_images_than_may_wait_are_refused_at_once(pool, gate):
-    tasks = [asyncio.create_task(pool.decode(shade(number))) for number in range(3)]
+    tasks = [asyncio.create_task(pool.decode(shade(number), SPEC)) for number in range(3)]
     await eventually(lambda: pool.arriving == 3)
     with pytest.raises(OverloadedError) as caught:
-        await pool.decode(shade(9))
+        await pool.decode(shade(9), SPEC)
     assert caught.value.retry_after is not None
     gate.set()
     assert len(await asyncio.gather(*tasks)) == 3
-    np.testing.assert_array_equal(await pool.decode(shade(9)), shade_pixels(9))
+    np.testing.assert_array_equal(await pool.decode(shade(9), SPEC), shade_pixels(9))
 
 
 async def test_the_event_loop_turns_while_an_image_is_decoded(pool, gate):
-    task = asyncio.create_task(pool.decode(shade(1)))
+    task = asyncio.create_task(pool.decode(shade(1), SPEC))
     await eventually(lambda: pool.arriving == 1)
     turns = 0
     for _ in range(100):
@@ -80,10 +88,8 @@ async def test_the_event_loop_turns_while_an_image_is_decoded(pool, gate):
 
 
 async def test_images_that_could_not_be_decoded_in_time_are_refused_at_once(gate):
-    pool = DecodePool(
-        PreprocessSpec(height=32, width=32), ImageLimits(), Metrics(), threads=1, max_waiting=100, max_seconds=0.01
-    )
-    tasks = [asyncio.create_task(pool.decode(shade(number))) for number in range(100)]
+    pool = DecodePool(ImageLimits(), Metrics(), threads=1, max_waiting=100, max_seconds=0.01)
+    tasks = [asyncio.create_task(pool.decode(shade(number), SPEC)) for number in range(100)]
     refused, accepted = [], []
     await eventually(lambda: any(task.done() for task in tasks))
     for task in tasks:

@@ -150,7 +150,7 @@ async def test_every_request_is_counted_with_exactly_one_outcome(engine):
 
 
 async def test_a_red_health_probe_is_not_counted_as_a_client_that_left(served):
-    served.service.ready = False
+    served.app.state.models.drain()
     assert (await served.client.get("/health/ready")).status_code == 503
     assert "client_closed" not in await outcomes(served)
 

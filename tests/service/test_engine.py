@@ -125,6 +125,46 @@ def test_a_runtime_that_quietly_took_the_cpu_instead_is_caught(bundle, monkeypat
         open_engine(bundle, EngineSettings(device="cuda"))
 
 
+def test_a_gpu_session_takes_memory_as_it_needs_it_and_no_more_than_it_may(bundle, monkeypatch):
+    """As asked of ONNX Runtime; not run on hardware."""
+    made = []
+
+    class Session:
+        def __init__(self, graph, options, providers):
+            made.append((options, providers))
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    set_driver(monkeypatch, there=True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(onnx_session.PROVIDERS.values()))
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    for limit in (0, 3_000_000_000):
+        open_engine(bundle, EngineSettings(device="cuda", gpu_memory_bytes=limit))
+    (unbounded, free), (_, bounded) = made
+    assert free[0] == ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"})
+    assert bounded[0][1] == free[0][1] | {"gpu_mem_limit": "3000000000"}
+    assert not unbounded.enable_mem_pattern
+
+
+def test_a_batch_that_does_not_fit_the_device_stops_the_start_and_names_the_option(bundle, monkeypatch):
+    engine = open_engine(bundle, PLAIN)
+
+    def run(pixels, outputs):
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(engine, "run", run)
+    with pytest.raises(StartupError, match=r"batch of 64: .*lower --max-batch"):
+        engine.warm_up([64, 1])
+
+
+def test_a_golden_check_does_not_read_the_directory_again(doctored):
+    engine = open_engine(open_bundle(doctored), PLAIN)
+    engine.check_golden()
+    (doctored / "golden.npz").unlink()
+    assert engine.check_golden() < 1e-3
+
+
 def test_auto_takes_the_cpu_on_a_machine_without_a_driver(bundle, without_driver):
     assert open_engine(bundle, EngineSettings(device="auto", threads=1)).device == "cpu"
 

@@ -57,7 +57,7 @@ async def test_a_bundle_whose_folder_changes_while_it_is_served_is_served_as_it_
         first = await client.post(EMBEDDINGS, content=images.png())
         for file in bundle.path.iterdir():
             file.write_bytes(b"half written")
-        await app.state.service.canary.look()
+        await app.state.models.default.canary.look()
         assert (await client.get("/health/ready")).status_code == 200
         again = await client.post(EMBEDDINGS, content=images.png())
     assert first.status_code == again.status_code == 200

@@ -3,12 +3,11 @@ import asyncio
 import httpx
 import pytest
 
-from bootleg_service import state
 from bootleg_service.app import create_app
 
 from .fake_engine import DIM, NAME, SPACE, fake_bundle
 from .pictures import shade
-from .serving import error_of, eventually, settings
+from .serving import error_of, settings
 
 pytestmark = pytest.mark.anyio
 
@@ -71,19 +70,6 @@ async def test_a_service_whose_batcher_died_is_neither_live_nor_ready(served):
         assert (await get(served, "/health/ready")).status_code == 503
     finally:
         served.service.batcher.start()
-
-
-async def test_a_model_call_that_does_not_end_turns_liveness_red(served, monkeypatch):
-    monkeypatch.setattr("bootleg_service.routes_meta.STALL_SECONDS", 0.0)
-    assert state.STALL_SECONDS > 0
-    served.engine.hold()
-    task = asyncio.create_task(served.embed(shade(1)))
-    await eventually(lambda: served.engine.running == 1)
-    response = await get(served, "/health/live")
-    assert (response.status_code, response.json()) == (503, {"status": "stalled"})
-    served.engine.release()
-    await task
-    assert (await get(served, "/health/live")).status_code == 200
 
 
 async def test_metrics_are_in_the_text_format_of_prometheus(served):

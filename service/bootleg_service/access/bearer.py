@@ -18,11 +18,21 @@ if TYPE_CHECKING:
     from bootleg_service.access.keys import Key, KeyRing
 
 OPEN = frozenset(
-    {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/.well-known/live", "/.well-known/ready"}
+    {
+        "/health/live",
+        "/health/ready",
+        "/health/started",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/.well-known/live",
+        "/.well-known/ready",
+    }
     | {"/docs"}
 )
 """What orchestrators ask, who have no key, and which says nothing but yes or no; and the page of documents, which with
 keys is not there unless an operator wants it."""
+ADMIN = "/admin/"
+"""Routes under it are there only with keys of operators, and take those alone."""
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="needed when the server has keys")
 
@@ -35,7 +45,8 @@ async def authorised(
     Raises:
         UnauthorizedError: no key, or a wrong one; the answer is the same.
     """
-    ring: KeyRing | None = request.app.state.keys
+    state = request.app.state
+    ring: KeyRing | None = state.admin_keys if request.url.path.startswith(ADMIN) else state.keys
     if ring is None or request.url.path in OPEN:
         return
     key = ring.find(credentials.credentials.encode("latin-1", "replace")) if credentials is not None else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from bootleg_service.batching.ceiling import Ceiling
 from bootleg_service.batching.faults import Fault, classify
 from bootleg_service.batching.latency import LatencyModel
 from bootleg_service.batching.queue import FairQueue, Item
+from bootleg_service.batching.saturation import Saturation
 from bootleg_service.batching.thread import EngineThread
 from bootleg_service.batching.ticket import ANYBODY
 from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
@@ -56,6 +58,9 @@ class Batcher:
         thread: where ``run`` is called.
         model: its name in metrics.
         on_fatal: called with an error after which the device answers nothing but garbage.
+
+    Attributes:
+        saturation: for how long images have been refused for the load.
     """
 
     def __init__(  # noqa: PLR0913  # all that one model's batches need
@@ -86,7 +91,10 @@ class Batcher:
         self._free_at = 0.0
         self._prepared: _Prepared | None = None
         self._failed_in_a_row = 0
+        self._moved = 0.0
+        self._clock = time.monotonic
         self.thread = thread or EngineThread()
+        self.saturation = Saturation()
         self._queue_seconds, self._infer_seconds = metrics.stage["queue"], metrics.stage["infer"]
         self._of_model = metrics.of_model(model)
         self._publish()
@@ -126,6 +134,27 @@ class Batcher:
         """Whether the model has answered lately: False after several images in a row on which it failed."""
         return self._failed_in_a_row < self._settings.max_failures
 
+    @property
+    def stalled(self) -> bool:
+        """Whether the model makes no progress: a call does not end, or images wait and none is made."""
+        busy = self.thread.busy_since
+        if busy is not None:
+            return time.monotonic() - busy > self._settings.stall_seconds
+        return len(self._queue) > 0 and self._clock() - self._moved > self._settings.stall_seconds
+
+    def check(self) -> None:
+        """Refuse images at once that the model cannot answer now, whatever the load.
+
+        Raises:
+            UnavailableError: it is shutting down, fails on everything, or is stuck.
+        """
+        if self._closing:
+            raise UnavailableError("the service is shutting down", retry_after=1)
+        if not self.healthy:
+            raise UnavailableError("the model fails on every image; it is being checked", retry_after=5)
+        if self.stalled:
+            raise UnavailableError("the model makes no progress", retry_after=10)
+
     def mend(self) -> None:
         """Take images again: the model was seen to answer rightly."""
         self._failed_in_a_row = 0
@@ -140,6 +169,9 @@ class Batcher:
         """
         self._admit(pixels, ticket)
         loop = asyncio.get_running_loop()
+        if not len(self._queue):
+            self._clock = loop.time
+            self._moved = loop.time()
         item = Item(pixels, output, loop.create_future(), loop.time(), ticket)
         self._queue.push(item)
         self._changed.set()
@@ -153,14 +185,12 @@ class Batcher:
         return wait + self._latency.drain(self._queue.ahead_of(ticket) + 1, self._ceiling.now)
 
     def _admit(self, pixels: NDArray[np.uint8], ticket: Ticket) -> None:
-        if self._closing:
-            raise UnavailableError("the service is shutting down", retry_after=1)
-        if not self.healthy:
-            raise UnavailableError("the model fails on every image; it is being checked", retry_after=5)
+        self.check()
         s, queue = self._settings, self._queue
         wait = self.expected_wait(ticket)
         if len(queue) >= s.max_queue_items or queue.bytes + pixels.nbytes > s.max_queue_bytes:
             self._metrics.rejected.labels("queue").inc()
+            self.saturation.refused()
             raise OverloadedError(
                 f"the queue is full: {len(queue)} images; the limits are {s.max_queue_items:,} images "
                 f"and {s.max_queue_bytes:,} bytes",
@@ -170,6 +200,7 @@ class Batcher:
             left = ticket.deadline - asyncio.get_running_loop().time()
             if wait > left:
                 self._metrics.rejected.labels("deadline").inc()
+                self.saturation.refused()
                 raise OverloadedError(
                     f"the answer would take about {wait:.2f} s, and {max(left, 0):.2f} s are left for it",
                     retry_after=wait - left,
@@ -239,6 +270,7 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        self._moved = begun
         size = self._ceiling.size(len(items))
         outputs = {item.output for item in items}
         self._free_at = begun + self._latency.batch(size)
@@ -248,7 +280,8 @@ class Batcher:
         except Exception as error:  # noqa: BLE001  # whatever the runtime raises means the same: this batch has no answer
             await self._failed(error, items, pixels)
             return
-        elapsed = loop.time() - begun
+        self._moved = loop.time()
+        elapsed = self._moved - begun
         self._latency.observe(size, elapsed)
         self._ceiling.passed(len(items))
         self._failed_in_a_row = 0

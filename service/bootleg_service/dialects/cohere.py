@@ -14,9 +14,9 @@ from bootleg_service.errors import RequestError
 from bootleg_service.examples import EXAMPLE_IMAGE
 from bootleg_service.json_bodies import decode_images, read_json, validate
 from bootleg_service.respond import respond, settle
-from bootleg_service.schemas import EmbeddingOptions, ImageText
+from bootleg_service.schemas import EmbeddingOptions, ImageText, Model
 from bootleg_service.selection import check_options, embeddings, select
-from bootleg_service.state import service_of
+from bootleg_service.state import check_pin_is_served, models_of, service_of
 
 if TYPE_CHECKING:
     from bootleg_bundle.errors import BootlegError
@@ -53,7 +53,7 @@ class CohereBody(BaseModel):
         extra="ignore", json_schema_extra={"example": {"images": [EXAMPLE_IMAGE], "embedding_types": ["float", "int8"]}}
     )
 
-    model: str | None = Field(None, description="As listed by GET /v1/models; the served one when absent.")
+    model: Model = None
     images: Annotated[list[ImageText], Field(fail_fast=True)] | None = Field(None, description="This or `inputs`.")
     inputs: Annotated[list[Input], Field(fail_fast=True)] | None = None
     texts: list[str] | None = Field(None, description="Refused: the model takes images only.")
@@ -90,10 +90,9 @@ class CohereAnswer(BaseModel):
 )
 async def embed(request: Request) -> Response:
     """L2-normalised vectors of images, given as data URIs or bare base64, in one or more number types."""
-    service = service_of(request)
-    service.check_pinned_space(request)
+    check_pin_is_served(request)
     check_options(request)
-    limits = service.settings.limits
+    limits = models_of(request).settings.limits
 
     def parse(raw: bytes) -> tuple[CohereBody, str, list[bytes | BootlegError]]:
         body = validate(CohereBody, raw)
@@ -101,7 +100,7 @@ async def embed(request: Request) -> Response:
         return body, field, decode_images(texts, limits, field)
 
     body, field, images = await read_json(request, limits, parse)
-    service.check_model(body.model)
+    service = service_of(request, body.model)
     options = EmbeddingOptions(dimensions=body.output_dimension, normalize=True)
     try:
         selection = select(service, request, options)

@@ -17,11 +17,11 @@ from bootleg_service.dialects.envelopes import OPEN_INFERENCE
 from bootleg_service.dialects.tensors import HEADER_LENGTH, INPUT, OUTPUTS, InferBody, parse_infer, write_answer
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import UnavailableError
+from bootleg_service.health import not_live, not_ready, summary
 from bootleg_service.json_bodies import read_json
 from bootleg_service.respond import respond, rows, settle
-from bootleg_service.routes_meta import is_ready, liveness
 from bootleg_service.selection import check_options
-from bootleg_service.state import service_of
+from bootleg_service.state import models_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,16 +59,16 @@ async def server() -> dict[str, Any]:
 @router.get("/health/live", responses=_HEALTH)
 async def live(request: Request) -> dict[str, bool]:
     """200 while the engine makes progress."""
-    if (state := liveness(service_of(request))) != "live":
-        raise UnavailableError(f"the service is {state}", retry_after=1)
+    if reasons := not_live(models_of(request)):
+        raise UnavailableError(f"not live: {summary(reasons)}", retry_after=1)
     return {"live": True}
 
 
 @router.get("/health/ready", responses=_HEALTH)
 async def ready(request: Request) -> dict[str, bool]:
     """200 when requests are welcome."""
-    if not is_ready(service_of(request)):
-        raise UnavailableError("the service is not ready", retry_after=1)
+    if reasons := not_ready(models_of(request)):
+        raise UnavailableError(f"not ready: {summary(reasons)}", retry_after=1)
     return {"ready": True}
 
 
@@ -76,8 +76,7 @@ async def ready(request: Request) -> dict[str, bool]:
 @router.get("/models/{model}/versions/1", include_in_schema=False)
 async def model_metadata(request: Request, model: str) -> dict[str, Any]:
     """The model's tensors."""
-    service = service_of(request)
-    service.check_model(model)
+    service = service_of(request, model)
     shapes = service.bundle.manifest.outputs.row_shapes
     return {
         "name": model,
@@ -93,10 +92,9 @@ async def model_metadata(request: Request, model: str) -> dict[str, Any]:
 @router.get("/models/{model}/versions/1/ready", include_in_schema=False)
 async def model_ready(request: Request, model: str) -> dict[str, Any]:
     """200 when requests for the model are welcome."""
-    service = service_of(request)
-    service.check_model(model)
-    if not is_ready(service):
-        raise UnavailableError("the model is not ready", retry_after=1)
+    service_of(request, model)
+    if reasons := not_ready(models_of(request), model):
+        raise UnavailableError(f"not ready: {summary(reasons)}", retry_after=1)
     return {"name": model, "ready": True}
 
 
@@ -104,9 +102,8 @@ async def model_ready(request: Request, model: str) -> dict[str, Any]:
 @router.post("/models/{model}/versions/1/infer", include_in_schema=False)
 async def infer(request: Request, model: str) -> Response:
     """Run the encoder on images."""
-    service = service_of(request)
+    service = service_of(request, model)
     service.check_pinned_space(request)
-    service.check_model(model)
     check_options(request)
     limits = service.settings.limits
     header = request.headers.get(HEADER_LENGTH)

@@ -12,7 +12,7 @@ from bootleg_service.json_bodies import decode_images, read_json, validate
 from bootleg_service.respond import respond, settle
 from bootleg_service.schemas import EmbeddingList, EmbeddingRequest
 from bootleg_service.selection import check_options, embeddings, select
-from bootleg_service.state import service_of
+from bootleg_service.state import check_pin_is_served, models_of, service_of
 
 if TYPE_CHECKING:
     from bootleg_bundle.errors import BootlegError
@@ -26,10 +26,9 @@ router = APIRouter(tags=["images"])
 )
 async def openai_embeddings(request: Request) -> Response:
     """OpenAI's embeddings call with images, as data URIs or bare base64, in the place of text."""
-    service = service_of(request)
-    service.check_pinned_space(request)
+    check_pin_is_served(request)
     check_options(request)
-    limits = service.settings.limits
+    limits = models_of(request).settings.limits
 
     def parse(raw: bytes) -> tuple[EmbeddingRequest, list[bytes | BootlegError]]:
         body = validate(EmbeddingRequest, raw)
@@ -37,7 +36,7 @@ async def openai_embeddings(request: Request) -> Response:
         return body, decode_images(texts, limits, "input", partial=body.on_error == "partial")
 
     options, images = await read_json(request, limits, parse)
-    service.check_model(options.model)
+    service = service_of(request, options.model)
     selection = select(service, request, options)
     found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
     settle(found, "input", partial=options.on_error == "partial")

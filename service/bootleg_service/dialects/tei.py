@@ -41,7 +41,7 @@ _DOCUMENTED = documents.of_images(
 @router.post("/embed", **_DOCUMENTED)
 @router.post("/", include_in_schema=False)  # what Hugging Face's client posts to when it has the server's address only
 async def embed(request: Request) -> Response:
-    """Vectors of images, given as data URIs or bare base64: a list of lists."""
+    """Vectors of images, given as data URIs or bare base64: a list of lists. Of the default model."""
     service = service_of(request)
     service.check_pinned_space(request)
     check_options(request)

@@ -12,12 +12,12 @@ from bootleg_service.dialects.envelopes import WEAVIATE
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import RequestError, UnavailableError
 from bootleg_service.examples import EXAMPLE_BASE64
+from bootleg_service.health import not_live, not_ready, summary
 from bootleg_service.json_bodies import decode_images, read_json, validate
 from bootleg_service.respond import respond, settle
-from bootleg_service.routes_meta import is_ready, liveness
 from bootleg_service.schemas import EmbeddingOptions, ImageText
 from bootleg_service.selection import check_options, embeddings, select
-from bootleg_service.state import service_of
+from bootleg_service.state import models_of, service_of
 
 if TYPE_CHECKING:
     from bootleg_bundle.errors import BootlegError
@@ -66,7 +66,7 @@ class VectorizeAnswer(BaseModel):
     **documents.of_images(VectorsAnswer, documents.body(VectorsBody), without=_WITHOUT, dialect=WEAVIATE),
 )
 async def vectors(request: Request) -> Response:
-    """The vector of one image, as ``img2vec-neural`` asks for it."""
+    """The vector of one image by the default model, as ``img2vec-neural`` asks for it."""
     service = service_of(request)
     selection = select(service, request, _AS_THEY_ARE)
     check_options(request)
@@ -92,7 +92,7 @@ async def vectors(request: Request) -> Response:
     **documents.of_images(VectorizeAnswer, documents.body(VectorizeBody), without=_WITHOUT, dialect=WEAVIATE),
 )
 async def vectorize(request: Request) -> Response:
-    """The vectors of several images, as ``multi2vec-clip`` asks for them."""
+    """The vectors of several images by the default model, as ``multi2vec-clip`` asks for them."""
     service = service_of(request)
     selection = select(service, request, _AS_THEY_ARE)
     check_options(request)
@@ -130,12 +130,12 @@ async def meta(request: Request) -> dict[str, Any]:
 @router.get("/.well-known/ready", status_code=204, responses=documents.errors("unavailable", dialect=WEAVIATE))
 async def ready(request: Request) -> None:
     """204 when requests are welcome."""
-    if not is_ready(service_of(request)):
-        raise UnavailableError("the service is not ready", retry_after=1)
+    if reasons := not_ready(models_of(request)):
+        raise UnavailableError(f"not ready: {summary(reasons)}", retry_after=1)
 
 
 @router.get("/.well-known/live", status_code=204, responses=documents.errors("unavailable", dialect=WEAVIATE))
 async def live(request: Request) -> None:
     """204 while the engine makes progress."""
-    if (state := liveness(service_of(request))) != "live":
-        raise UnavailableError(f"the service is {state}", retry_after=1)
+    if reasons := not_live(models_of(request)):
+        raise UnavailableError(f"not live: {summary(reasons)}", retry_after=1)

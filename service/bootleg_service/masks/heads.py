@@ -30,7 +30,7 @@ class HeadedSession:
         providers: the encoder's.
     """
 
-    def __init__(self, encoder: Session, bundle: Bundle, threads: int) -> None:
+    def __init__(self, encoder: Session, bundle: Bundle, threads: int, *, gpu_memory_bytes: int = 0) -> None:
         """Load the heads.
 
         Raises:
@@ -43,7 +43,8 @@ class HeadedSession:
         for name, head in bundle.manifest.heads.items():
             if len(head.classes) > MAX_LABELS:
                 raise StartupError(f"head {name}: {len(head.classes)} classes; a mask has up to {MAX_LABELS}")
-            self._heads[golden_key(name)] = head.input, OnnxSession(bundle.head(name), device, threads)
+            session = OnnxSession(bundle.head(name), device, threads, gpu_memory_bytes=gpu_memory_bytes)
+            self._heads[golden_key(name)] = head.input, session
 
     def run(self, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """As :meth:`Session.run`; the encoder runs once for all names."""
@@ -54,14 +55,22 @@ class HeadedSession:
             results[name] = head.run({fed_by: results[fed_by]}, [HEAD_OUTPUT])[HEAD_OUTPUT]
         return {name: results[name] for name in names}
 
+    def close(self) -> None:
+        """As :meth:`Session.close`."""
+        self._encoder.close()
+        for _, head in self._heads.values():
+            head.close()
 
-def with_heads(encoder: Session, bundle: Bundle, threads: int) -> Session:
+
+def with_heads(encoder: Session, bundle: Bundle, threads: int, *, gpu_memory_bytes: int = 0) -> Session:
     """The session with the bundle's heads, or itself when there are none.
 
     Raises:
         StartupError: a head cannot be loaded.
     """
-    return HeadedSession(encoder, bundle, threads) if bundle.manifest.heads else encoder
+    if not bundle.manifest.heads:
+        return encoder
+    return HeadedSession(encoder, bundle, threads, gpu_memory_bytes=gpu_memory_bytes)
 
 
 def row_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bootleg_service.masks.placement import UNSEEN, MaskSize
-from bootleg_service.schemas import Grid, ItemError, OnError, Usage
+from bootleg_service.schemas import Grid, ItemError, Model, OnError, Usage
 
 Method = Literal["kmeans", "ncut", "foreground"]
 Format = Literal["rle", "polygons", "png", "npy"]
@@ -71,6 +71,7 @@ class SegmentOptions(BaseModel):
         json_schema_extra={"minimum": POLYGONS[0], "maximum": POLYGONS[1]},
     )
     on_error: OnError = "fail"
+    model: Model = None
 
 
 class Rle(BaseModel):

@@ -77,4 +77,4 @@ def _open_engine(bundle: Bundle, precision: str, settings: EngineSettings, cuda:
             f"{ASKED}: no engine of this bundle, GPU and TensorRT {key.tensorrt} is in the cache; "
             f"build it with: bootleg engine BUNDLE --precision {precision} --batches {batches}"
         )
-    return TensorRtSession(trt, cuda, found[0], bundle.manifest)
+    return TensorRtSession(trt, cuda, found[0], bundle.manifest, release=cuda.close)

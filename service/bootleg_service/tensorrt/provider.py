@@ -58,7 +58,9 @@ def open_provider(
     if precision == "fp32":
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # the provider has no option for it; see BUILDER_FLAGS
     options = provider_options(bundle, key, folder)
-    session = OnnxSession(bundle.graph(precision), "tensorrt", settings.threads, options)
+    session = OnnxSession(
+        bundle.graph(precision), "tensorrt", settings.threads, options, gpu_memory_bytes=settings.gpu_memory_bytes
+    )
     if not any(folder.glob("*.engine")):  # the provider is loaded, but every operator went to CUDA or the CPU
         raise StartupError("device = 'tensorrt': ONNX Runtime gave TensorRT no part of the graph")
     return session

@@ -16,7 +16,7 @@ from bootleg_service.errors import StartupError
 from bootleg_service.tensorrt.library import make_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,7 +32,9 @@ class TensorRtSession:
         largest: images of its largest bucket; more are computed in pieces.
     """
 
-    def __init__(self, trt: Any, cuda: Cuda, plan: bytes, manifest: Manifest) -> None:
+    def __init__(
+        self, trt: Any, cuda: Cuda, plan: bytes, manifest: Manifest, *, release: Callable[[], None] = lambda: None
+    ) -> None:
         """Load an engine.
 
         Args:
@@ -40,12 +42,14 @@ class TensorRtSession:
             cuda: the GPU it was built for.
             plan: the serialised engine.
             manifest: of its bundle; says what goes in and comes out.
+            release: called last by :meth:`close`; of a GPU that nothing else uses, its own ``close``.
 
         Raises:
             StartupError: TensorRT refuses the engine, or it is not of this bundle's encoder.
             CudaError: not enough memory, for one.
         """
         self.providers = [f"TensorRT {trt.__version__}"]
+        self._release = release
         self._trt, self._cuda, self._logger = trt, cuda, make_logger(trt)
         spec = manifest.preprocess
         self._input_row: tuple[int, ...] = (spec.height, spec.width, 3)
@@ -86,6 +90,8 @@ class TensorRtSession:
         """Let the engine go, before the memory that it uses is given back."""
         self._cuda.use()
         del self._contexts, self._engine, self._runtime
+        self._answers.clear()
+        self._release()
 
     def _run(self, pixels: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         count, cuda = len(pixels), self._cuda

@@ -43,7 +43,7 @@ def main(port: int, redis_url: str, keys_file: str, seed: int) -> None:
     @app.get(PENDING)
     async def pending() -> dict[str, list[str] | int]:
         tasks = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks() - {asyncio.current_task()})
-        pipeline = app.state.service.pipeline
+        pipeline = app.state.models.default.pipeline
         return {"tasks": tasks, "flights": len(pipeline._flights), "stores": len(pipeline._stores)}
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -194,7 +194,7 @@ async def test_readiness_and_the_cache_are_in_the_metrics(served):
     await eventually(lambda: served.sample("bootleg_cache_entries") == 1)
     assert served.sample("bootleg_cache_bytes") == 8 * 4
     assert served.sample("bootleg_ready") == 1
-    served.service.ready = False
+    served.app.state.models.drain()
     assert served.sample("bootleg_ready") == 0
     assert 'version="' in (await served.client.get("/metrics")).text
 
@@ -237,7 +237,7 @@ async def test_probes_are_quiet_and_faults_of_ours_are_loud(served, caplog):
     await served.client.get("/metrics")
     await served.client.get("/")  # a file
     await served.embed(shade(1))
-    served.service.ready = False
+    served.app.state.models.drain()
     await served.client.get("/health/ready")
     served.engine.broken = True
     await served.embed(shade(2))
