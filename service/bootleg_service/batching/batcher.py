@@ -25,14 +25,14 @@ from bootleg_service.batching.queue import FairQueue, Item
 from bootleg_service.batching.saturation import Saturation
 from bootleg_service.batching.thread import EngineThread
 from bootleg_service.batching.ticket import ANYBODY
-from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
+from bootleg_service.errors import DeadlineError, EngineError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from bootleg_service.batching.ticket import Ticket
+    from bootleg_service.batching.ticket import Claim
     from bootleg_service.metrics import Metrics
     from bootleg_service.settings import BatchSettings
 
@@ -82,7 +82,9 @@ class Batcher:
         self._metrics = metrics
         self._arriving = arriving
         self._on_fatal = on_fatal
-        self._queue = FairQueue(bulk_share=settings.bulk_share, bulk_patience=settings.bulk_patience_seconds)
+        self._queue: FairQueue[Item] = FairQueue(
+            bulk_share=settings.bulk_share, bulk_patience=settings.bulk_patience_seconds
+        )
         self._latency = LatencyModel()
         self._ceiling = Ceiling(settings.max_batch, tuple(sizes))
         self._changed = asyncio.Event()
@@ -93,6 +95,7 @@ class Batcher:
         self._failed_in_a_row = 0
         self._moved = 0.0
         self._clock = time.monotonic
+        self._executing = False
         self.thread = thread or EngineThread()
         self.saturation = Saturation()
         self._queue_seconds, self._infer_seconds = metrics.stage["queue"], metrics.stage["infer"]
@@ -159,11 +162,12 @@ class Batcher:
         """Take images again: the model was seen to answer rightly."""
         self._failed_in_a_row = 0
 
-    async def submit(self, pixels: NDArray[np.uint8], output: str, ticket: Ticket = ANYBODY) -> NDArray[np.float32]:
+    async def submit(self, pixels: NDArray[np.uint8], output: str, ticket: Claim = ANYBODY) -> NDArray[np.float32]:
         """Encode one image ``[H, W, 3]`` and return its row of the named output.
 
         Raises:
             OverloadedError: the queue is full, or the answer would come after the ticket's deadline.
+            DeadlineError: the deadline passed while it was queued.
             UnavailableError: the service is shutting down, or the model fails on everything.
             EngineError: the model failed on this image alone.
         """
@@ -177,34 +181,37 @@ class Batcher:
         self._changed.set()
         return await item.answer
 
-    def expected_wait(self, ticket: Ticket = ANYBODY) -> float:
+    def expected_wait(self, ticket: Claim = ANYBODY) -> float:
         """Seconds until an image that came now would be answered, by what batches have taken lately."""
         wait = max(0.0, self._free_at - asyncio.get_running_loop().time())
         if self._prepared is not None:
             wait += self._latency.batch(self._ceiling.size(len(self._prepared.items)))
         return wait + self._latency.drain(self._queue.ahead_of(ticket) + 1, self._ceiling.now)
 
-    def _admit(self, pixels: NDArray[np.uint8], ticket: Ticket) -> None:
+    def _admit(self, pixels: NDArray[np.uint8], ticket: Claim) -> None:
         self.check()
-        s, queue = self._settings, self._queue
-        wait = self.expected_wait(ticket)
-        if len(queue) >= s.max_queue_items or queue.bytes + pixels.nbytes > s.max_queue_bytes:
-            self._metrics.rejected.labels("queue").inc()
+        wait, deadline = self.expected_wait(ticket), ticket.deadline
+        # An idle device is always tried: its latency may have been a passing one, and only a batch can tell.
+        idle = not self._executing and self._prepared is None and not len(self._queue)
+        if deadline is not None and not idle and wait > (left := deadline - asyncio.get_running_loop().time()):
+            self._metrics.rejected.labels("deadline").inc()
             self.saturation.refused()
             raise OverloadedError(
-                f"the queue is full: {len(queue)} images; the limits are {s.max_queue_items:,} images "
-                f"and {s.max_queue_bytes:,} bytes",
-                retry_after=wait,
+                f"the answer would take about {wait:.2f} s, and {max(left, 0):.2f} s are left for it",
+                retry_after=wait - left,
             )
-        if ticket.deadline is not None:
-            left = ticket.deadline - asyncio.get_running_loop().time()
-            if wait > left:
-                self._metrics.rejected.labels("deadline").inc()
-                self.saturation.refused()
+        s, queue = self._settings, self._queue
+        while len(queue) >= s.max_queue_items or queue.bytes + pixels.nbytes > s.max_queue_bytes:
+            displaced = queue.make_room(ticket)
+            self._metrics.rejected.labels("queue" if displaced is None else "displaced").inc()
+            self.saturation.refused()
+            if displaced is None:
                 raise OverloadedError(
-                    f"the answer would take about {wait:.2f} s, and {max(left, 0):.2f} s are left for it",
-                    retry_after=wait - left,
+                    f"the queue is full: {len(queue)} images; the limits are {s.max_queue_items:,} images "
+                    f"and {s.max_queue_bytes:,} bytes",
+                    retry_after=wait,
                 )
+            _refuse(displaced, OverloadedError("the queue is full, and others have fewer images in it", retry_after=1))
 
     async def _serve(self) -> None:
         while True:
@@ -216,12 +223,13 @@ class Batcher:
                     return
                 continue
             running = asyncio.create_task(self._execute(self._prepared.items, self._prepared.pixels))
-            self._prepared = None
+            self._executing, self._prepared = True, None
             while not running.done():
                 if self._prepared is None and len(self._queue) >= self._ceiling.now:
                     self._prepared = self._prepare()
                 await self._wait_for_change(also=running)
             await running
+            self._executing = False
             if self._prepared is not None and all(item.answer.done() for item in self._prepared.items):
                 self._prepared = None  # everybody who waited for it has left
 
@@ -263,7 +271,7 @@ class Batcher:
     def _drop(self, item: Item) -> None:
         self._metrics.dropped.labels("left" if item.answer.done() else "deadline").inc()
         if not item.answer.done():
-            item.answer.set_exception(OverloadedError("the deadline passed while the image was queued", retry_after=1))
+            item.answer.set_exception(DeadlineError("the deadline passed while the image was queued", retry_after=1))
 
     async def _execute(self, items: list[Item], pixels: NDArray[np.uint8]) -> None:
         if all(item.answer.done() for item in items):

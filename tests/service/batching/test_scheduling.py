@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bootleg_service.batching.batcher import Batcher
 from bootleg_service.batching.ceiling import batch_sizes
-from bootleg_service.batching.ticket import Ticket
-from bootleg_service.errors import EngineError, OverloadedError, UnavailableError
+from bootleg_service.batching.ticket import Standing, Ticket
+from bootleg_service.errors import DeadlineError, EngineError, OverloadedError, UnavailableError
 from bootleg_service.metrics import Metrics
 from bootleg_service.settings import BatchSettings
 from tests.service.serving import sample
@@ -75,6 +75,7 @@ ARRIVAL = st.tuples(
     st.none() | st.floats(0.01, 1.0),  # deadline
     st.none() | st.floats(0, 0.3),  # leaves after
     st.booleans(),  # poison, with the next
+    st.none() | st.tuples(st.floats(0, 0.2), st.sampled_from(["interactive", "bulk"]), st.floats(0.01, 2.0)),  # joined
 )
 
 
@@ -82,8 +83,18 @@ async def play(arrivals, model, sizes):
     """Let the images come, and some leave; what each got, when who left, and when the model ran."""
     outcomes, gone = {}, {}
 
-    async def one(batcher, number, client, lane, within, leaves):
-        task = ask(batcher, number, client, lane, within)
+    async def join(standing, after, lane, within):
+        await asyncio.sleep(after)
+        standing.join(Ticket("late", lane, asyncio.get_running_loop().time() + within))
+
+    async def one(batcher, number, arrival):
+        _, client, lane, within, leaves, _, joined = arrival
+        standing, now = Standing(), asyncio.get_running_loop().time()
+        standing.join(Ticket(client, lane, None if within is None else now + within))
+        task = asyncio.create_task(batcher.submit(picture(number), "embedding", standing))
+        if joined is not None:
+            joining = asyncio.create_task(join(standing, *joined))
+            task.add_done_callback(lambda _: joining.cancel())
         if leaves is not None:
             done, _ = await asyncio.wait({task}, timeout=leaves)
             if not done:
@@ -91,13 +102,15 @@ async def play(arrivals, model, sizes):
                 task.cancel()
         assert number not in outcomes
         outcomes[number] = (await asyncio.gather(task, return_exceptions=True))[0]
+        if isinstance(outcomes[number], DeadlineError):
+            assert standing.deadline <= asyncio.get_running_loop().time(), "it expired before the last who waited"
 
     async with scheduling(model, sizes=sizes, max_queue_items=20, max_failures=10**6) as batcher:
         tasks = []
-        for number, (pause, client, lane, within, leaves, _) in enumerate(arrivals, start=1):
-            await asyncio.sleep(pause)
+        for number, arrival in enumerate(arrivals, start=1):
+            await asyncio.sleep(arrival[0])
             assert len(batcher._queue) <= 20
-            tasks.append(asyncio.create_task(one(batcher, number, client, lane, within, leaves)))
+            tasks.append(asyncio.create_task(one(batcher, number, arrival)))
         await asyncio.gather(*tasks)
         await asyncio.sleep(1)  # the last may have left the moment before
         assert len(batcher._queue) == 0
@@ -110,6 +123,8 @@ def is_right(number, outcome, arrival, gone, poison):
         return number in gone
     if isinstance(outcome, EngineError):
         return number in poison
+    if isinstance(outcome, DeadlineError):
+        return arrival[3] is not None
     if isinstance(outcome, OverloadedError):
         return arrival[3] is not None or number > 20
     return outcome == number and number not in poison
@@ -203,6 +218,59 @@ def test_an_image_whose_answer_would_come_too_late_is_refused_at_once_with_when_
     run_virtually(main())
 
 
+def test_an_idle_device_is_tried_though_it_was_slow_the_last_time():
+    """A pause of the machine, once, must not close the service: only a batch can tell that it is over."""
+    model = Model()
+
+    async def main():
+        async with scheduling(model) as batcher:
+            batcher.thread.fixed = 60.0
+            assert await ask(batcher, 1) == 1
+            batcher.thread.fixed = FIXED
+            assert batcher.expected_wait() > 30
+            assert await ask(batcher, 2, within=10) == 2
+
+    run_virtually(main())
+
+
+def test_a_full_queue_makes_room_for_who_has_little_in_it_and_for_the_urgent():
+    async def main():
+        async with scheduling(Model(), max_queue_items=8) as batcher:
+            plug = ask(batcher, 0)
+            await asyncio.sleep(0.001)
+            greedy = [ask(batcher, n, client="greedy", lane="bulk") for n in range(1, 5)]
+            await asyncio.sleep(0.001)  # these four are the batch that is prepared
+            greedy += [ask(batcher, n, client="greedy", lane="bulk") for n in range(5, 15)]
+            await asyncio.sleep(0.001)
+            assert await ask(batcher, 100, client="modest") == 100
+            outcomes = await asyncio.gather(plug, *greedy, return_exceptions=True)
+            assert sum(isinstance(outcome, OverloadedError) for outcome in outcomes) == 3
+            assert counted(batcher, "bootleg_rejected_total", reason="displaced") == 1
+            assert counted(batcher, "bootleg_rejected_total", reason="queue") == 2
+
+    run_virtually(main())
+
+
+def test_a_bulk_image_that_somebody_urgent_waits_for_too_goes_first_and_lives_as_long():
+    model = Model()
+
+    async def main():
+        async with scheduling(model, max_batch=1) as batcher:
+            plug = ask(batcher, 0)
+            await asyncio.sleep(0.001)
+            bulk = [ask(batcher, n, lane="bulk") for n in range(1, 8)]
+            standing, now = Standing(), asyncio.get_running_loop().time()
+            standing.join(Ticket("", "bulk", now + 1))
+            shared = asyncio.create_task(batcher.submit(picture(50), "embedding", standing))
+            await asyncio.sleep(0.001)
+            standing.join(Ticket("", "interactive", now + 100))
+            await asyncio.gather(plug, shared, *bulk)
+
+    run_virtually(main())
+    order = [n for batch in model.batches for n in batch]
+    assert order.index(50) == 2, "after the one that ran and the one that was prepared"
+
+
 def test_an_image_past_its_deadline_is_never_computed():
     model = Model()
 
@@ -211,7 +279,7 @@ def test_an_image_past_its_deadline_is_never_computed():
             first = ask(batcher, 0)
             await asyncio.sleep(0.001)
             late = ask(batcher, 1, within=0.025)  # the model is thought faster than it is, and takes it
-            with pytest.raises(OverloadedError, match="deadline"):
+            with pytest.raises(DeadlineError, match="deadline"):
                 await late
             await first
             assert counted(batcher, "bootleg_dropped_total", reason="deadline") == 1
