@@ -138,6 +138,8 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint
             rgb = _to_rgb(image, key)
     except ImageError:
         raise
+    except MemoryError:
+        raise ImageLimitError(f"decoding the {kind} image takes more memory than may be had for it") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageLimitError(
             f"the {kind} image declares more pixels than the limit of {limits.max_pixels:,}"

@@ -15,6 +15,7 @@ from bootleg_bundle import Bundle
 from bootleg_service import documents, routes, routes_admin, routes_meta, routes_segment
 from bootleg_service.access.bearer import authorised
 from bootleg_service.access.keys import KeyRing, read_keys
+from bootleg_service.admission import Admission
 from bootleg_service.cache import build_cache
 from bootleg_service.dialects import cohere, open_inference, openai, tei, weaviate
 from bootleg_service.edge import Edge, install_error_handlers
@@ -92,6 +93,8 @@ def create_app(
     )
     access = settings.access
     app.state.models = models
+    app.state.metrics = metrics
+    app.state.admission = Admission(settings.limits.request_seconds, metrics)
     app.state.keys = KeyRing(read_keys(access.keys_file)) if access.keys_file else None
     app.state.admin_keys = KeyRing(read_keys(access.admin_keys_file)) if access.admin_keys_file else None
     for module in (routes, routes_segment, openai, tei, cohere, weaviate, open_inference, routes_meta):

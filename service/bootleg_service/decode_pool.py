@@ -1,20 +1,23 @@
-"""Decoding and preprocessing in threads: Pillow releases the interpreter lock, so they run in parallel.
+"""Decoding and preprocessing beside the event loop: encoded bytes become the encoder's input.
 
-The pool sits behind one method; processes could take the place of threads without a caller noticing.
+In threads, as Pillow releases the interpreter lock, or in processes, where a decoder that crashes, hangs or wants too
+much memory costs one image. Callers cannot tell which.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bootleg_bundle.images import decode
 from bootleg_bundle.preprocess import apply
 from bootleg_service import stages
-from bootleg_service.errors import OverloadedError
+from bootleg_service.batching.ticket import ANYBODY
+from bootleg_service.bounded_pool import BoundedPool, Threads
+from bootleg_service.decode_processes import Decoded, Processes
+from bootleg_service.settings import BatchSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,82 +25,99 @@ if TYPE_CHECKING:
 
     from bootleg_bundle import PreprocessSpec
     from bootleg_bundle.images import ImageLimits
+    from bootleg_service.batching.ticket import Claim
+    from bootleg_service.bounded_pool import Workers
     from bootleg_service.metrics import Metrics
+    from bootleg_service.settings import DecodeSettings
+
+    Encoded = tuple[bytes, PreprocessSpec]
 
 
 class DecodePool:
-    """Turns encoded images into an encoder's input."""
+    """Turns encoded images into an encoder's input.
+
+    Args:
+        limits: of an image.
+        metrics: where decoding is counted.
+        settings: workers and bounds.
+        max_seconds: longest expected wait for a worker.
+        shares: between the lanes, as in the batcher.
+    """
 
     def __init__(
         self,
         limits: ImageLimits,
         metrics: Metrics,
+        settings: DecodeSettings,
         *,
-        threads: int,
-        max_waiting: int,
         max_seconds: float = math.inf,
+        shares: BatchSettings | None = None,
     ) -> None:
-        self._limits = limits
-        self._rejected = metrics.rejected.labels("decode")
         self._wait_seconds = metrics.stage["wait"]
         self._decode_seconds = metrics.stage["decode"]
         self._preprocess_seconds = metrics.stage["preprocess"]
         metrics.decoding.set_function(lambda: self.arriving)
-        self._max_waiting = max_waiting
-        self._max_seconds = max_seconds
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "bootleg-decode")
-        self._seconds_per_image = 0.003
+        workers: Workers[Encoded, Decoded]
+        if settings.processes:
+            workers = Processes(limits, settings, metrics)
+        else:
+            workers = Threads(settings.threads, "bootleg-decode", partial(_decode, limits))
+        self._pool = BoundedPool(
+            workers,
+            "images wait to be decoded",
+            max_waiting=settings.max_waiting,
+            max_seconds=max_seconds,
+            shares=shares or BatchSettings(),
+            guess=0.003,
+            rejected=metrics.rejected.labels("decode"),
+        )
         self.arriving = 0
         """Images in or before decode."""
 
-    async def decode(self, data: bytes, spec: PreprocessSpec) -> NDArray[np.uint8]:
+    async def decode(self, data: bytes, spec: PreprocessSpec, ticket: Claim = ANYBODY) -> NDArray[np.uint8]:
         """Decode one image to ``[H, W, 3]``, as ``spec`` says: the models of a process share the pool.
 
         Raises:
             ImageError: it is no image we accept.
-            OverloadedError: too many images wait for a thread.
+            DecodeError: decoding it took too long or ended its process, with processes.
+            OverloadedError: too many images wait, or it would be decoded after the ticket's deadline.
+            DeadlineError: the deadline passed while it waited.
         """
-        wait = self.arriving * self._seconds_per_image / self._threads
-        if self.arriving >= self._max_waiting or wait > self._max_seconds:
-            self._rejected.inc()
-            raise OverloadedError(
-                f"{self.arriving} images wait to be decoded, about {wait:.1f} s; "
-                f"the limits are {self._max_waiting:,} images and {self._max_seconds:g} s",
-                retry_after=wait,
-            )
         self._change(+1)
         came = time.perf_counter()
         try:
-            pixels, begun, decoded, ended = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._decode, data, spec
-            )
-            ago = time.perf_counter() - ended
-            stages.took("wait", begun - came, ago=ago + ended - begun)
-            stages.took("decode", decoded - begun, ago=ago + ended - decoded)
-            stages.took("preprocess", ended - decoded, ago=ago)
-            self._wait_seconds.observe(begun - came)
-            return pixels
+            done, job = await self._pool.run((data, spec), ticket)
         finally:
             self._change(-1)
+        assert job.begun is not None
+        self._count(job.begun - came, done, time.perf_counter() - job.begun)
+        return done.pixels
 
-    def close(self) -> None:
-        """Stop the threads; whoever waited for them has been answered."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    async def start(self) -> None:
+        """Start the workers."""
+        await self._pool.start()
 
-    def _decode(self, data: bytes, spec: PreprocessSpec) -> tuple[NDArray[np.uint8], float, float, float]:
-        begun = time.perf_counter()
-        try:
-            image = decode(data, self._limits)
-            decoded = time.perf_counter()
-            self._decode_seconds.observe(decoded - begun)
-            pixels = apply(spec, image)
-            ended = time.perf_counter()
-            self._preprocess_seconds.observe(ended - decoded)
-            return pixels, begun, decoded, ended
-        finally:
-            elapsed = time.perf_counter() - begun
-            self._seconds_per_image += 0.2 * (elapsed - self._seconds_per_image)
+    async def close(self) -> None:
+        """Stop the workers; whoever waited for them has been answered."""
+        await self._pool.close()
+
+    def _count(self, waited: float, done: Decoded, since_begun: float) -> None:
+        stages.took("wait", waited, ago=since_begun)
+        stages.took("decode", done.decode_seconds, ago=since_begun - done.decode_seconds)
+        ended = done.decode_seconds + done.preprocess_seconds
+        stages.took("preprocess", done.preprocess_seconds, ago=since_begun - ended)
+        self._wait_seconds.observe(waited)
+        self._decode_seconds.observe(done.decode_seconds)
+        self._preprocess_seconds.observe(done.preprocess_seconds)
 
     def _change(self, by: int) -> None:
         self.arriving += by
+
+
+def _decode(limits: ImageLimits, encoded: Encoded) -> Decoded:
+    data, spec = encoded
+    begun = time.perf_counter()
+    image = decode(data, limits)
+    decoded = time.perf_counter()
+    pixels = apply(spec, image)
+    return Decoded(pixels, decoded - begun, time.perf_counter() - decoded)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bootleg_bundle.errors import BootlegError
 from bootleg_service import answers
+from bootleg_service.admission import LANES, MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
 from bootleg_service.dialects.envelopes import OPENAI, Dialect, Fault
 from bootleg_service.errors import STATUS
 from bootleg_service.state import SPACE_HEADER
@@ -46,12 +47,33 @@ _PIN: Final = {
     "description": "Answer from this space or with 409.",
     "schema": {"type": "string"},
 }
+_PRIORITY: Final = {
+    "name": PRIORITY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "`bulk` gives way to `interactive`, and never starves.",
+    "schema": {"type": "string", "enum": list(LANES), "default": "interactive"},
+}
+_TIMEOUT: Final = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds from the body's end to the answer; the server's own deadline, if that is sooner.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+}
+_RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds after which asking again may succeed; absent where it never can.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
 _FRAMEWORK: Final = {
     "not_found": "No such route.",
     "method_not_allowed": "This route does not take that method.",
     "internal_error": "An internal error; the server's log has the request id.",
 }
 _OF_ANY_ROUTE: Final = {401, 403, 429}
+_RETRIED: Final = {429, 503, 504}
 
 
 def body(model: type[BaseModel]) -> dict[str, Any]:
@@ -74,7 +96,7 @@ def of_images(
     good: dict[str, Any] = {"model": answer, "headers": headers}
     return {
         "responses": {200: good | {"content": BINARY} if binary else good} | errors(*codes, dialect=dialect),
-        "openapi_extra": {"requestBody": request_body, "parameters": [_PIN]},
+        "openapi_extra": {"requestBody": request_body, "parameters": [_PIN, _PRIORITY, _TIMEOUT]},
     }
 
 
@@ -90,6 +112,8 @@ def errors(*codes: str, dialect: Dialect = OPENAI) -> dict[int | str, dict[str, 
         response = responses.setdefault(
             status, {"model": dialect.model, "description": "", "content": {answers.JSON: {"examples": {}}}}
         )
+        if status in _RETRIED:
+            response["headers"] = _RETRY_AFTER
         response["content"][answers.JSON]["examples"][code] = {"value": dialect.render(fault)}
         response["description"] = f"{response['description']} {meanings[code]}".strip()
     return responses

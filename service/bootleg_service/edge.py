@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 import uuid
@@ -159,7 +160,7 @@ def error_response(request: Request, error: BootlegError, *, param: str | None =
     if error.code == "unauthorized":
         response.headers["WWW-Authenticate"] = "Bearer"  # RFC 6750
     if isinstance(error, ServiceError) and error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
 
 

@@ -14,6 +14,7 @@
     ├── OverloadedError              overloaded               503   with Retry-After
     ├── UnavailableError             unavailable              503   starting or draining, with Retry-After
     ├── DeadlineError                deadline_exceeded        504
+    ├── DecodeError                  decode_failed            500   with worker processes only
     └── EngineError                  engine_error             500
 
 Image errors come from :mod:`bootleg_bundle.errors`. A message is written for the caller; what
@@ -47,6 +48,7 @@ STATUS: Final[dict[str, int]] = {
     "overloaded": 503,
     "unavailable": 503,
     "deadline_exceeded": 504,
+    "decode_failed": 500,
     "engine_error": 500,
     "internal_error": 500,
 }
@@ -144,6 +146,12 @@ class DeadlineError(ServiceError):
     """The answer was not ready in time."""
 
     code = "deadline_exceeded"
+
+
+class DecodeError(ServiceError):
+    """Decoding this image took too long, or ended the process that tried."""
+
+    code = "decode_failed"
 
 
 class EngineError(ServiceError):

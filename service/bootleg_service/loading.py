@@ -96,7 +96,7 @@ def start_service(bundle: Bundle, engine: Engine, shared: Shared) -> Service:
         on_fatal=shared.on_fatal,
     )
     watchdog = Watchdog(batcher, metrics, model=name)
-    pipeline = Pipeline(bundle, shared.cache, decode, batcher, metrics, seconds=settings.limits.request_seconds)
+    pipeline = Pipeline(bundle, shared.cache, decode, batcher, metrics)
     metrics.info.labels(name, manifest.embedding_space, engine.device, engine.precision).set(1)
     batcher.start()
     watches = (

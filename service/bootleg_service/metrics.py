@@ -89,6 +89,16 @@ class Metrics:
         )
         self.rejected = Counter("bootleg_rejected", "Images refused before they were queued", ["reason"], registry=r)
         self.dropped = Counter("bootleg_dropped", "Queued images that were never computed", ["reason"], registry=r)
+        self.decoders_replaced = Counter(
+            "bootleg_decoders_replaced", "Decoding processes that were replaced, by why", ["reason"], registry=r
+        )
+        self.connections_closed = Counter(
+            "bootleg_connections_closed",
+            "Connections that a limit ended in mid-request",
+            ["reason"],
+            registry=r,
+        )
+        self.held_bytes = Gauge("bootleg_held_bytes", "Bodies of requests that are received or answered", registry=r)
         self.decoding = Gauge("bootleg_decoding", "Images in or before decode", registry=r)
         self.masking = Gauge("bootleg_masking", "Masks being made, or waiting to be", registry=r)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bootleg_service.batching.ticket import ANYBODY
 from bootleg_service.errors import OverloadedError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from bootleg_bundle import PreprocessSpec
     from bootleg_service.batching.batcher import Batcher
+    from bootleg_service.batching.ticket import Claim
     from bootleg_service.decode_pool import DecodePool
 
 
@@ -35,19 +37,21 @@ class ModelDecode:
         """Say whose images these are; once, before the first."""
         self._batcher = batcher
 
-    async def decode(self, data: bytes) -> NDArray[np.uint8]:
+    async def decode(self, data: bytes, ticket: Claim = ANYBODY) -> NDArray[np.uint8]:
         """Decode one image to ``[H, W, 3]``.
 
         Raises:
             UnavailableError: the model takes no images now.
             ImageError: it is no image we accept.
-            OverloadedError: too many images wait for a thread.
+            DecodeError: decoding it took too long or ended its process, with processes.
+            OverloadedError: too many images wait, or it would be decoded after the ticket's deadline.
+            DeadlineError: the deadline passed while it waited.
         """
         assert self._batcher is not None
         self._batcher.check()
         self.arriving += 1
         try:
-            return await self._pool.decode(data, self._spec)
+            return await self._pool.decode(data, self._spec, ticket)
         except OverloadedError:
             self._batcher.saturation.refused()
             raise

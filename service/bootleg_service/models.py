@@ -167,11 +167,12 @@ class Models:
         decode = DecodePool(
             s.limits.image,
             self.metrics,
-            threads=s.decode_threads,
-            max_waiting=s.max_decodes,
+            s.decode,
             max_seconds=s.limits.request_seconds / 2,
+            shares=s.batch,
         )
-        masks = MaskPool(s.masks, self.metrics, max_seconds=s.limits.request_seconds / 2)
+        await decode.start()
+        masks = MaskPool(s.masks, self.metrics, max_seconds=s.limits.request_seconds / 2, shares=s.batch)
         self._shared = shared = Shared(s, self.metrics, self._cache, decode, masks, self._on_fatal)
         for slot in self.slots:
             engine = await asyncio.to_thread(
@@ -215,8 +216,8 @@ class Models:
         ended = await asyncio.gather(*(slot.service.close() for slot in self.slots if slot.service is not None))
         self.ended = all(ended)
         if self._shared is not None:
-            self._shared.decode.close()
-            self._shared.masks.close()
+            await self._shared.decode.close()
+            await self._shared.masks.close()
         await self._cache.close()
         if self._device_memory is not None:
             self._device_memory.close()

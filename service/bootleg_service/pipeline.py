@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from bootleg_bundle.errors import BootlegError
+from bootleg_service.batching.ticket import Standing
 from bootleg_service.cache_value import CacheKey, cache_key
 from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
 from bootleg_service.telemetry.images import ImageOutcomes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from bootleg_bundle import Bundle
     from bootleg_service.batching.batcher import Batcher
+    from bootleg_service.batching.ticket import Claim, Ticket
     from bootleg_service.cache import Cache
     from bootleg_service.metrics import Metrics
     from bootleg_service.model_decode import ModelDecode
@@ -53,7 +55,7 @@ class Derived(Protocol):
     def source(self) -> str:
         """The model's output it is made of."""
 
-    async def make(self, data: bytes, source: NDArray[Any]) -> NDArray[Any]:
+    async def make(self, data: bytes, source: NDArray[Any], ticket: Claim) -> NDArray[Any]:
         """Make one image's answer of the encoded image and its ``source``."""
 
 
@@ -79,50 +81,53 @@ class ImageFailure(Exception):  # noqa: N818  # carries an error of ours to the 
         self.param = param
 
 
+@dataclass(eq=False)
 class _Flight:
-    """One computation and the number of requests that wait for it."""
+    """One computation, and the standing of those who wait for it."""
 
-    def __init__(self, task: asyncio.Task[NDArray[Any]]) -> None:
-        self.task = task
-        self.waiting = 0
+    task: asyncio.Task[NDArray[Any]]
+    standing: Standing
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is nothing to be had from it."""
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
 
 class Pipeline:
     """Answers images; equal images in flight at the same time are computed once."""
 
-    def __init__(
-        self, bundle: Bundle, cache: Cache, decode: ModelDecode, batcher: Batcher, metrics: Metrics, *, seconds: float
-    ) -> None:
+    def __init__(self, bundle: Bundle, cache: Cache, decode: ModelDecode, batcher: Batcher, metrics: Metrics) -> None:
         self._bundle = bundle
         self._preprocess_hash = bundle.manifest.preprocess.hash
         self._cache = cache
         self._decode = decode
         self._batcher = batcher
         self._outcomes = ImageOutcomes(metrics)
-        self._seconds = seconds
         self._flights: dict[bytes, _Flight] = {}
         self._stores: set[asyncio.Task[None]] = set()
         self.draining = False
 
     async def answer_each(
-        self, images: Sequence[bytes | BootlegError], output: str | Derived
+        self, images: Sequence[bytes | BootlegError], output: str | Derived, ticket: Ticket
     ) -> list[Answer | BootlegError]:
         """Compute one output for several encoded images, each with its own outcome.
 
         Args:
             images: encoded files; in the place of one that could not be read, its error.
             output: an output of the model, a head's logits, or what is made of one of them.
+            ticket: of the request.
 
         Returns:
             Answers and errors in the order of the images.
 
         Raises:
-            DeadlineError: not all were ready in time.
+            DeadlineError: not all were ready by the ticket's deadline.
             UnavailableError: the service is shutting down.
         """
         self._outcomes.asked(len(images))
         try:
-            answers = await self._answer_each(images, output)
+            answers = await self._answer_each(images, output, ticket)
         except BaseException as error:
             self._outcomes.failed(len(images), output, error)
             raise
@@ -130,21 +135,24 @@ class Pipeline:
         return answers
 
     async def _answer_each(
-        self, images: Sequence[bytes | BootlegError], output: str | Derived
+        self, images: Sequence[bytes | BootlegError], output: str | Derived, ticket: Ticket
     ) -> list[Answer | BootlegError]:
         if self.draining:
             raise UnavailableError("the service is shutting down", retry_after=1)
         wanted = [(i, image) for i, image in enumerate(images) if isinstance(image, bytes)]
         keys = [self._key(output, data) for _, data in wanted]
+        begun = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(ticket.deadline):
                 found = await self._cache.get(keys) if keys else []
                 missing = [j for j, value in enumerate(found) if value is None]
                 computed = await asyncio.gather(
-                    *(self._compute_once(keys[j], wanted[j][1], output) for j in missing), return_exceptions=True
+                    *(self._compute_once(keys[j], wanted[j][1], output, ticket) for j in missing),
+                    return_exceptions=True,
                 )
         except TimeoutError:
-            raise DeadlineError(f"the answer was not ready within {self._seconds:g} s", retry_after=1) from None
+            seconds = max(0.0, (ticket.deadline or begun) - begun)
+            raise DeadlineError(f"the answer was not ready within {seconds:.2f} s", retry_after=1) from None
         answers: list[Answer | BootlegError | None] = [None if isinstance(image, bytes) else image for image in images]
         for (i, _), value in zip(wanted, found, strict=True):
             answers[i] = Answer(value, hit=True) if value is not None else None
@@ -166,46 +174,55 @@ class Pipeline:
         space = self._bundle.manifest.embedding_space
         return cache_key(space, self._bundle.sha256, self._preprocess_hash, kind, data)
 
-    async def _compute_once(self, key: CacheKey, data: bytes, output: str | Derived) -> NDArray[Any]:
+    async def _compute_once(self, key: CacheKey, data: bytes, output: str | Derived, claim: Claim) -> NDArray[Any]:
         """Join the computation of an equal image, or begin it; leaving cancels it only for the last to leave."""
         flight = self._flights.get(key.digest)
-        if flight is None:
-            flight = self._flights[key.digest] = _Flight(asyncio.create_task(self._compute(key, data, output)))
-            flight.task.add_done_callback(lambda _: self._land(key, flight))
-        flight.waiting += 1
+        if flight is None or flight.failed:  # perhaps for want of time, of which this claim has more
+            flight = self._begin(key, data, output)
+        flight.standing.join(claim)
         try:
             return await asyncio.shield(flight.task)
         finally:
-            flight.waiting -= 1
-            if not flight.waiting and not flight.task.done():
+            flight.standing.leave(claim)
+            if flight.standing.deserted and not flight.task.done():
                 flight.task.cancel()
                 self._land(key, flight)
+
+    def _begin(self, key: CacheKey, data: bytes, output: str | Derived) -> _Flight:
+        standing = Standing()
+        flight = _Flight(asyncio.create_task(self._compute(key, data, output, standing)), standing)
+        self._flights[key.digest] = flight
+        flight.task.add_done_callback(lambda _: self._land(key, flight))
+        return flight
 
     def _land(self, key: CacheKey, flight: _Flight) -> None:
         """Forget a flight; not its successor, which may have taken the place of an abandoned one."""
         if self._flights.get(key.digest) is flight:
             del self._flights[key.digest]
 
-    async def _compute(self, key: CacheKey, data: bytes, output: str | Derived) -> NDArray[Any]:
-        value = await (self._encode(data, output) if isinstance(output, str) else self._derive(data, output))
+    async def _compute(self, key: CacheKey, data: bytes, output: str | Derived, standing: Standing) -> NDArray[Any]:
+        if isinstance(output, str):
+            value = await self._encode(data, output, standing)
+        else:
+            value = await self._derive(data, output, standing)
         if value.nbytes <= MAX_KEPT_BYTES or isinstance(output, str):
             store = asyncio.create_task(self._cache.put(key, value))
             self._stores.add(store)
             store.add_done_callback(self._stores.discard)
         return value
 
-    async def _encode(self, data: bytes, output: str) -> NDArray[Any]:
-        pixels = await self._decode.decode(data)
-        row = await self._batcher.submit(pixels, output)
+    async def _encode(self, data: bytes, output: str, standing: Standing) -> NDArray[Any]:
+        pixels = await self._decode.decode(data, standing)
+        row = await self._batcher.submit(pixels, output, standing)
         with np.errstate(over="ignore"):
             value: NDArray[Any] = row.astype(STORED_DTYPE.get(output, np.float32), copy=False)
         if not np.isfinite(value).all():  # float16 overflow
             raise EngineError("the model's answer for this image does not fit float16")
         return value
 
-    async def _derive(self, data: bytes, output: Derived) -> NDArray[Any]:
+    async def _derive(self, data: bytes, output: Derived, standing: Standing) -> NDArray[Any]:
         key = self._key(output.source, data)
         (source,) = await self._cache.get([key])
         if source is None:
-            source = await self._compute_once(key, data, output.source)
-        return await output.make(data, source)
+            source = await self._compute_once(key, data, output.source, standing)
+        return await output.make(data, source, standing)

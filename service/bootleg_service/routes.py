@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from bootleg_service import answers, documents
+from bootleg_service.admission import admit
 from bootleg_service.bodies import read_images
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import RequestError
@@ -40,7 +41,8 @@ async def image_embeddings(request: Request, options: Annotated[EmbeddingOptions
             param="on_error",
         )
     images = await read_images(request, service.settings.limits, partial=partial)
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.output, ticket))
     settle(found, "images", partial=partial)
 
     def encode() -> tuple[bytes, dict[str, str]]:
@@ -69,7 +71,8 @@ async def image_patches(request: Request, options: Annotated[PatchOptions, Query
     service.check_pinned_space(request, selection.grid_space)
     partial = options.on_error == "partial"
     images = await read_images(request, service.settings.limits, partial=partial)
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.grid_output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.grid_output, ticket))
     settle(found, "images", partial=partial)
 
     def encode() -> tuple[bytes, dict[str, str]]:

@@ -70,7 +70,7 @@ async def info(request: Request, options: Annotated[ModelOptions, Query()]) -> d
         "max_concurrent_requests": settings.batch.max_queue_items,
         "max_input_length": tokens,
         "max_batch_tokens": settings.batch.max_batch * tokens,
-        "tokenization_workers": settings.decode_threads,
+        "tokenization_workers": settings.decode.processes or settings.decode.threads,
         "auto_truncate": False,
         "max_client_batch_size": settings.limits.max_images,
         "max_batch_requests": settings.batch.max_batch,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from bootleg_bundle.errors import BootlegError
 from bootleg_bundle.images import stored_pixels
 from bootleg_service import documents
+from bootleg_service.admission import admit
 from bootleg_service.answers import JSON, NPY
 from bootleg_service.bodies import read_images
 from bootleg_service.disconnect import while_connected
@@ -59,7 +60,8 @@ async def segment(request: Request, options: Annotated[SegmentOptions, Query()])
     if asked.size == "original":
         await asyncio.to_thread(_check_pixels, images, limits.max_pixels)
     maker = MaskMaker(asked, manifest, service.masks, max_vertices=limits.max_vertices)
-    found = await while_connected(request, service.pipeline.answer_each(images, maker))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, maker, ticket))
     settle(found, "images", partial=partial)
     return await respond(lambda: answers.encode(found, asked, wire, manifest), found, wire, manifest.embedding_space)
 

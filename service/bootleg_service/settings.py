@@ -5,10 +5,12 @@ Nothing below the entry point reads the environment.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bootleg_bundle.engine_cache import default_engine_cache
 from bootleg_bundle.engine_key import BATCHES, Batches
@@ -16,6 +18,22 @@ from bootleg_bundle.images import ImageLimits
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?")
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
+def _origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text):
+        raise ValueError("an origin is a scheme, a host and perhaps a port: https://app.example.org; there is no '*'")
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class _Settings(BaseModel):
@@ -28,8 +46,20 @@ class RequestLimits(_Settings):
     image: ImageLimits = ImageLimits()
     max_images: Count = Field(32, description="images in one request")
     max_body_bytes: Count = Field(64 * 2**20, description="body of a request with several images")
+    max_held_bytes: Count = Field(512 * 2**20, description="bodies of all requests that are being received or answered")
+    max_connections: Count = Field(1024, description="open at the same time; one more is answered with 503")
+    max_header_bytes: Count = Field(64 * 2**10, description="request line and headers")
+    header_seconds: Seconds = Field(10.0, description="from a connection or a request's first byte to the headers' end")
     receive_seconds: Seconds = Field(10.0, description="from the first byte of the body to its last")
     request_seconds: Seconds = Field(10.0, description="from the body's last byte to the answer")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_held_bytes: {self.max_held_bytes:,} are less than one body may have, {self.max_body_bytes:,}"
+            )
+        return self
 
 
 class BatchSettings(_Settings):
@@ -47,6 +77,18 @@ class BatchSettings(_Settings):
     bulk_patience_seconds: Seconds = Field(0.5, description="after which a bulk image has waited for long")
     stall_seconds: Seconds = Field(30.0, description="without progress, with work to do: then the model is stuck")
     max_failures: Count = Field(8, description="images in a row the model may fail on before nothing is taken")
+
+
+class DecodeSettings(_Settings):
+    """Who decodes images, and what one may cost them."""
+
+    threads: Count = Field(2, description="that decode, when no processes do")
+    processes: int = Field(0, ge=0, le=256, description="that decode; 0: threads of the server")
+    max_waiting: Count = Field(512, description="images in or before decode")
+    seconds: Seconds = Field(10.0, description="of decoding one image, after which its process is killed")
+    memory_bytes: Annotated[int, Field(ge=256 * 2**20)] = Field(
+        2 * 2**30, description="address space of a decoding process, where the system can limit it"
+    )
 
 
 class CacheSettings(_Settings):
@@ -91,6 +133,11 @@ class AccessSettings(_Settings):
     admin_keys_file: Path | None = Field(None, description="keys of operators, hashed; None: no admin routes")
     show_documents: bool | None = Field(None, description="/docs and /openapi.json; None: only without keys")
     show_page: bool = Field(default=True, description="the page at /; its files hold nothing and are open to everybody")
+    show_metrics: bool | None = Field(
+        None, description="/metrics, for everybody or for nobody; None: as the other routes"
+    )
+    trusted_proxies: tuple[Network, ...] = Field((), description="whose X-Forwarded-For is believed")
+    cors_origins: tuple[Origin, ...] = Field((), description="of web pages that may ask")
 
     @property
     def documents(self) -> bool:
@@ -116,5 +163,4 @@ class Settings(_Settings):
     access: AccessSettings = AccessSettings()
     masks: MaskSettings = MaskSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
-    decode_threads: Count = 2
-    max_decodes: Count = Field(512, description="images waiting for a decode thread")
+    decode: DecodeSettings = DecodeSettings()

@@ -11,6 +11,7 @@ from bootleg_service import decode_pool
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.errors import OverloadedError
 from bootleg_service.metrics import Metrics
+from bootleg_service.settings import DecodeSettings
 
 from .pictures import photo, shade, shade_pixels, truncated_jpeg
 from .serving import eventually
@@ -20,11 +21,15 @@ pytestmark = pytest.mark.anyio
 SPEC = PreprocessSpec(height=32, width=32)
 
 
+def pool_of(max_seconds=10.0, **chosen):
+    return DecodePool(ImageLimits(), Metrics(), DecodeSettings(**chosen), max_seconds=max_seconds)
+
+
 @pytest.fixture
-def pool():
-    pool = DecodePool(ImageLimits(), Metrics(), threads=2, max_waiting=3)
+async def pool():
+    pool = pool_of(threads=2, max_waiting=3)
     yield pool
-    pool.close()
+    await pool.close()
 
 
 @pytest.fixture
@@ -88,7 +93,7 @@ async def test_the_event_loop_turns_while_an_image_is_decoded(pool, gate):
 
 
 async def test_images_that_could_not_be_decoded_in_time_are_refused_at_once(gate):
-    pool = DecodePool(ImageLimits(), Metrics(), threads=1, max_waiting=100, max_seconds=0.01)
+    pool = pool_of(max_seconds=0.01, threads=1, max_waiting=100)
     tasks = [asyncio.create_task(pool.decode(shade(number), SPEC)) for number in range(100)]
     refused, accepted = [], []
     await eventually(lambda: any(task.done() for task in tasks))
@@ -100,4 +105,4 @@ async def test_images_that_could_not_be_decoded_in_time_are_refused_at_once(gate
     for task in refused:
         with pytest.raises(OverloadedError, match=r"0\.01 s"):
             task.result()
-    pool.close()
+    await pool.close()

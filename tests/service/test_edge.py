@@ -68,7 +68,7 @@ async def test_a_wrong_method_is_405_in_the_envelope_and_names_the_right_ones(se
 
 @pytest.fixture
 def crashing(served, monkeypatch):
-    async def answer(images, output):
+    async def answer(images, output, ticket):
         raise RuntimeError(MARKER)
 
     monkeypatch.setattr(served.service.pipeline, "answer_each", answer)

@@ -102,7 +102,9 @@ async def test_each_fault_of_a_model_is_a_reason_of_its_own(served):
 
 
 async def test_a_model_that_refuses_images_for_long_is_not_ready_until_the_load_has_passed(engine):
-    async with serving(engine, lifecycle__saturated_seconds=0.05, max_decodes=1, cache__memory_bytes=0) as served:
+    async with serving(
+        engine, lifecycle__saturated_seconds=0.05, decode__max_waiting=1, cache__memory_bytes=0
+    ) as served:
         engine.hold()
         for _ in range(2):
             served.service.batcher.saturation.refused()
@@ -136,7 +138,7 @@ async def test_refusals_of_the_queue_and_of_the_decoders_count_as_saturation(eng
         assert served.service.batcher.saturation.seconds > 0
         engine.release()
         assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {200, 503}
-    async with serving(FakeEngine(), max_decodes=1, cache__memory_bytes=0) as served:
+    async with serving(FakeEngine(), decode__max_waiting=1, cache__memory_bytes=0) as served:
         await asyncio.gather(*(served.client.post(EMBEDDINGS, content=shade(number)) for number in range(8)))
         assert served.service.batcher.saturation.seconds > 0
 

@@ -85,6 +85,17 @@ async def test_every_error_is_documented_with_its_code_in_the_shape_of_its_diale
             assert set(STATUS) - codes <= {"not_found", "method_not_allowed", "not_acceptable", "model_not_found"}
 
 
+async def test_the_headers_of_a_request_are_documented_with_every_way_to_send_images(document):
+    for _, method, operation in operations(document):
+        if method != "post":
+            continue
+        said = {parameter["name"]: parameter for parameter in operation["parameters"] if parameter["in"] == "header"}
+        assert set(said) == {"X-Embedding-Space", "X-Priority", "X-Request-Timeout-Ms"}
+        assert said["X-Priority"]["schema"]["enum"] == ["interactive", "bulk"]
+        for status in ("429", "503", "504"):
+            assert "Retry-After" in operation["responses"][status]["headers"]
+
+
 async def test_references_lead_somewhere_and_no_422_of_the_frameworks_is_left(document):
     for name in set(re.findall(r"'#/components/schemas/([^']+)'", str(document))):
         assert name in document["components"]["schemas"]

@@ -203,7 +203,7 @@ async def test_integers_have_no_number_for_an_image_at_fault(served):
 
 
 async def test_partial_does_not_hide_that_the_service_is_overloaded(engine):
-    async with serving(engine, max_decodes=1) as served:
+    async with serving(engine, decode__max_waiting=1) as served:
         response = await served.client.post(EMBEDDINGS, files=files(*map(shade, range(8))), params=PARTIAL)
     assert response.status_code in {429, 503}
     assert error_of(response)["code"] == "overloaded"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bootleg_bundle.errors import CorruptImageError
+from bootleg_service.batching.ticket import Ticket
 from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
 from bootleg_service.pipeline import ImageFailure
 from bootleg_service.respond import settle
@@ -17,13 +18,15 @@ pytestmark = pytest.mark.anyio
 PLUG = 999
 
 
-def ask(served, *numbers, output="embedding"):
-    return asyncio.create_task(answers_to(served, [shade(number) for number in numbers], output))
+def ask(served, *numbers, output="embedding", **told):
+    return asyncio.create_task(answers_to(served, [shade(number) for number in numbers], output, **told))
 
 
-async def answers_to(served, images, output):
+async def answers_to(served, images, output, *, within=None, lane="interactive"):
     """As a route asks: all or nothing."""
-    found = await served.service.pipeline.answer_each(images, output)
+    seconds = within or served.service.settings.limits.request_seconds
+    deadline = asyncio.get_running_loop().time() + seconds
+    found = await served.service.pipeline.answer_each(images, output, Ticket("", lane, deadline))
     settle(found, "images")
     return found
 
@@ -33,6 +36,16 @@ async def plugged(served):
     plug = ask(served, PLUG)
     await eventually(lambda: served.engine.running == 1)
     return plug
+
+
+class Marked:
+    """An answer made of the patch tokens."""
+
+    kind = "marked"
+    source = "patch_tokens"
+
+    async def make(self, data, source, ticket):
+        return source[0, 0] + 1
 
 
 def queued(served):
@@ -180,8 +193,65 @@ async def test_a_request_past_its_deadline_ends_though_the_model_is_stuck_and_it
                 await task
         assert engine.running == 1
         engine.release()
+        batcher = served.service.batcher
+        await eventually(lambda: not batcher._executing and not batcher._queue)
         await ask(served, 5)
     assert engine.numbers == [PLUG, 5]
+
+
+@pytest.mark.parametrize("shared", ["embedding", "derived"])
+async def test_who_joins_a_computation_with_more_time_gets_its_answer_after_the_first_ones_time_is_up(served, shared):
+    output = Marked() if shared == "derived" else shared
+    plug = await plugged(served)
+    first = ask(served, 4, output=output, within=0.3)
+    await eventually(lambda: queued(served) == 1)
+    second = ask(served, 4, output=output, within=100)
+    with pytest.raises(DeadlineError):
+        await first
+    await asyncio.sleep(0.05)
+    served.engine.release()
+    await asyncio.gather(plug, second)
+    assert served.engine.numbers == [PLUG, 4]
+
+
+async def test_the_last_to_leave_a_shared_computation_ends_it_whoever_was_first(served):
+    plug = await plugged(served)
+    tasks = [ask(served, 4, within=0.2), ask(served, 4, lane="bulk"), ask(served, 4)]
+    await eventually(lambda: queued(served) == 1)
+    with pytest.raises(DeadlineError):
+        await tasks[0]
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await eventually(lambda: not [f for f in served.service.pipeline._flights.values() if not f.standing._claims])
+    served.engine.release()
+    await plug
+    await ask(served, 5)
+    assert served.engine.numbers == [PLUG, 5]
+
+
+@pytest.mark.parametrize("shared", ["embedding", "derived"])
+async def test_a_bulk_computation_that_an_urgent_request_joins_goes_before_the_rest_of_bulk(engine, shared):
+    output = Marked() if shared == "derived" else shared
+    async with serving(engine, batch__max_batch=1) as served:
+        plug = await plugged(served)
+        tasks = [ask(served, number, lane="bulk", output=output) for number in (1, 2, 3, 4)]
+        await eventually(lambda: queued(served) == 3)  # and one is prepared
+        tasks.append(ask(served, 4, output=output))
+        await asyncio.sleep(0.02)
+        engine.release()
+        await asyncio.gather(plug, *tasks)
+    assert engine.numbers.index(4) == 2
+
+
+async def test_who_comes_before_a_failed_computation_is_forgotten_begins_another(served, monkeypatch):
+    monkeypatch.setattr(served.service.pipeline, "_land", lambda *_: None)  # it happens a turn of the loop later
+    served.engine.broken = True
+    with pytest.raises(ImageFailure):
+        await ask(served, 4)
+    served.engine.broken = False
+    (answer,) = await ask(served, 4)
+    np.testing.assert_array_equal(answer.value, embedding_of(4))
 
 
 async def test_closing_waits_for_what_is_in_flight_and_refuses_what_comes_after(served):

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from bootleg_service.settings import Settings
+from bootleg_service.settings import RequestLimits, Settings
 
 from .serving import settings
 
@@ -9,8 +9,12 @@ from .serving import settings
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("decode_threads", 0),
-        ("max_decodes", 0),
+        ("decode__threads", 0),
+        ("decode__max_waiting", 0),
+        ("decode__processes", -1),
+        ("decode__memory_bytes", 1000),
+        ("limits__header_seconds", 0),
+        ("limits__max_connections", 0),
         ("limits__max_images", 0),
         ("limits__max_body_bytes", -1),
         ("limits__receive_seconds", 0),
@@ -41,7 +45,7 @@ def test_a_value_out_of_bounds_or_a_name_we_do_not_know_is_refused_by_name(name,
 
 def test_settings_cannot_be_changed_after_they_are_composed():
     with pytest.raises(ValidationError):
-        Settings().decode_threads = 5
+        Settings().limits = RequestLimits()
 
 
 def test_no_wait_and_no_memory_cache_are_allowed():

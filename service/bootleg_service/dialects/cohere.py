@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from bootleg_service import answers, documents
+from bootleg_service.admission import admit
 from bootleg_service.dialects.envelopes import COHERE
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import RequestError
@@ -106,7 +107,8 @@ async def embed(request: Request) -> Response:
         selection = select(service, request, options)
     except RequestError as error:
         raise RequestError(error.message.replace("dimensions", "output_dimension"), param="output_dimension") from None
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.output, ticket))
     settle(found, field)
 
     def typed(name: EmbeddingType) -> Any:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from bootleg_service import answers, documents
+from bootleg_service.admission import admit
 from bootleg_service.dialects.envelopes import OPEN_INFERENCE
 from bootleg_service.dialects.tensors import HEADER_LENGTH, INPUT, OUTPUTS, InferBody, parse_infer, write_answer
 from bootleg_service.disconnect import while_connected
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bootleg_bundle.errors import BootlegError
+    from bootleg_service.batching.ticket import Ticket
     from bootleg_service.pipeline import Answer, Pipeline
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -108,7 +110,8 @@ async def infer(request: Request, model: str) -> Response:
     limits = service.settings.limits
     header = request.headers.get(HEADER_LENGTH)
     body, images = await read_json(request, limits, lambda raw: parse_infer(raw, header, limits))
-    found = await while_connected(request, _each(service.pipeline, images, list(body.wanted)))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, _each(service.pipeline, images, list(body.wanted), ticket))
     for of_output in found:
         settle(of_output, INPUT)
     manifest = service.bundle.manifest
@@ -128,6 +131,6 @@ async def infer(request: Request, model: str) -> Response:
 
 
 async def _each(
-    pipeline: Pipeline, images: Sequence[bytes | BootlegError], outputs: Sequence[str]
+    pipeline: Pipeline, images: Sequence[bytes | BootlegError], outputs: Sequence[str], ticket: Ticket
 ) -> list[list[Answer | BootlegError]]:
-    return await asyncio.gather(*(pipeline.answer_each(images, output) for output in outputs))
+    return await asyncio.gather(*(pipeline.answer_each(images, output, ticket) for output in outputs))

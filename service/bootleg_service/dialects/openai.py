@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from bootleg_service import answers, documents
+from bootleg_service.admission import admit
 from bootleg_service.disconnect import while_connected
 from bootleg_service.json_bodies import decode_images, read_json, validate
 from bootleg_service.respond import respond, settle
@@ -38,7 +39,8 @@ async def openai_embeddings(request: Request) -> Response:
     options, images = await read_json(request, limits, parse)
     service = service_of(request, options.model)
     selection = select(service, request, options)
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.output, ticket))
     settle(found, "input", partial=options.on_error == "partial")
 
     def encode() -> tuple[bytes, dict[str, str]]:

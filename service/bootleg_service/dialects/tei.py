@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from bootleg_service import answers, documents
+from bootleg_service.admission import admit
 from bootleg_service.dialects.envelopes import TEI
 from bootleg_service.disconnect import while_connected
 from bootleg_service.examples import EXAMPLE_IMAGE
@@ -55,7 +56,8 @@ async def embed(request: Request) -> Response:
     body, images = await read_json(request, limits, parse)
     options = EmbeddingOptions(dimensions=body.dimensions, normalize=body.normalize)
     selection = select(service, request, options)
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.output, ticket))
     settle(found, "inputs")
     return await respond(
         lambda: (answers.to_json(embeddings(found, options, selection).values), {}),

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from bootleg_service import answers, documents
+from bootleg_service.admission import admit
 from bootleg_service.dialects.envelopes import WEAVIATE
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import RequestError, UnavailableError
@@ -77,7 +78,8 @@ async def vectors(request: Request) -> Response:
         return body, decode_images([body.image], limits, "image")
 
     body, images = await read_json(request, limits, parse)
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.output, ticket))
     settle(found, "image")
 
     def encode() -> tuple[bytes, dict[str, str]]:
@@ -105,7 +107,8 @@ async def vectorize(request: Request) -> Response:
         return decode_images(body.images or [], limits, "images")
 
     images = await read_json(request, limits, parse)
-    found = await while_connected(request, service.pipeline.answer_each(images, selection.output))
+    ticket = admit(request, len(images))
+    found = await while_connected(request, service.pipeline.answer_each(images, selection.output, ticket))
     settle(found, "images")
 
     def encode() -> tuple[bytes, dict[str, str]]:

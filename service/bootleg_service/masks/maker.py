@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bootleg_bundle.manifest import Manifest, PixelClass
+    from bootleg_service.batching.ticket import Claim
     from bootleg_service.masks.options import MaskRequest
     from bootleg_service.masks.pool import MaskPool
 
@@ -42,7 +43,7 @@ class MaskMaker:
         self._pool = pool
         self._max_vertices = max_vertices
 
-    async def make(self, data: bytes, source: NDArray[Any]) -> NDArray[Any]:
+    async def make(self, data: bytes, source: NDArray[Any], ticket: Claim) -> NDArray[Any]:
         """Make the mask of one encoded image from its tokens ``[gh, gw, D]`` or logits ``[C, h, w]``.
 
         Returns:
@@ -50,9 +51,10 @@ class MaskMaker:
 
         Raises:
             OverloadedError: too many masks wait to be made.
+            DeadlineError: the ticket's deadline passed before.
             RequestError: its polygons have too many vertices.
         """
-        return await self._pool.run(functools.partial(self._draw, data, source))
+        return await self._pool.run(functools.partial(self._draw, data, source), ticket)
 
     def _draw(self, data: bytes, source: NDArray[Any]) -> NDArray[np.uint8]:
         asked = self._asked

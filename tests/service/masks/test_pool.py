@@ -13,10 +13,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def pool():
+async def pool():
     made = MaskPool(MaskSettings(), Metrics(), max_seconds=10)
     yield made
-    made.close()
+    await made.close()
 
 
 def blas_threads():
@@ -27,7 +27,7 @@ async def test_blas_has_one_thread_while_a_pool_lives_and_its_own_number_again_a
     before = blas_threads()
     pool = MaskPool(MaskSettings(), Metrics(), max_seconds=10)
     assert set(await pool.run(blas_threads)) == {1}
-    pool.close()
+    await pool.close()
     assert blas_threads() == before
 
 
@@ -41,7 +41,7 @@ async def test_a_fault_of_a_job_reaches_its_caller_and_leaves_the_place_free(poo
 
 async def test_a_job_that_would_wait_too_long_by_what_jobs_have_taken_is_refused():
     pool, gate = MaskPool(MaskSettings(), Metrics(), max_seconds=0.5), threading.Event()
-    pool._seconds_per_job = 1.0
+    pool._pool._seconds_per_job = 1.0
     first = asyncio.create_task(pool.run(gate.wait))
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError, match=r"1 masks wait .* about 1\.0 s") as caught:
@@ -49,4 +49,4 @@ async def test_a_job_that_would_wait_too_long_by_what_jobs_have_taken_is_refused
     assert caught.value.retry_after == 1.0
     gate.set()
     assert await first
-    pool.close()
+    await pool.close()

@@ -48,7 +48,7 @@ async def test_after_good_bad_and_abandoned_requests_the_outcomes_add_up_and_not
     caplog.set_level(logging.DEBUG, "bootleg.request")
     engine.poison = {n for n in range(40) if n % 7 == 3}
     many = [("images", ("x.png", shade(n), "image/png")) for n in (100, 101, 100)]
-    async with serving(engine, limits__max_images=4, max_decodes=24, batch__max_queue_items=16) as served:
+    async with serving(engine, limits__max_images=4, decode__max_waiting=24, batch__max_queue_items=16) as served:
         post, get = served.client.post, served.client.get
         kinds = [
             lambda n: served.embed(shade(n % 40)),
@@ -168,7 +168,7 @@ async def test_a_request_in_flight_is_seen_and_one_that_has_ended_is_not(served)
 
 
 async def test_what_was_refused_for_the_load_says_what_was_full(engine):
-    async with serving(engine, max_decodes=1) as served:
+    async with serving(engine, decode__max_waiting=1) as served:
         files = [("images", ("x", shade(n), "image/png")) for n in range(8)]
         assert (await served.client.post(EMBEDDINGS, files=files)).status_code in {429, 503}
         assert served.sample("bootleg_rejected_total", reason="decode") > 0
