@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from bootleg_bundle import Bundle
 from bootleg_service import documents, routes, routes_admin, routes_meta, routes_segment
-from bootleg_service.access.bearer import authorised
+from bootleg_service.access.bearer import OPEN, authorised
+from bootleg_service.access.cors import cors
 from bootleg_service.access.keys import KeyRing, read_keys
 from bootleg_service.admission import Admission
 from bootleg_service.cache import build_cache
 from bootleg_service.dialects import cohere, open_inference, openai, tei, weaviate
 from bootleg_service.edge import Edge, install_error_handlers
 from bootleg_service.engine import open_engine
+from bootleg_service.held_bodies import HeldBodies
 from bootleg_service.metrics import Metrics
 from bootleg_service.models import Models
 from bootleg_service.page.files import page_routes
@@ -97,6 +100,9 @@ def create_app(
     app.state.admission = Admission(settings.limits.request_seconds, metrics)
     app.state.keys = KeyRing(read_keys(access.keys_file)) if access.keys_file else None
     app.state.admin_keys = KeyRing(read_keys(access.admin_keys_file)) if access.admin_keys_file else None
+    app.state.open = OPEN | {"/metrics"} if access.show_metrics else OPEN
+    if access.show_metrics is not False:
+        app.include_router(routes_meta.metrics_router)
     for module in (routes, routes_segment, openai, tei, cohere, weaviate, open_inference, routes_meta):
         app.include_router(module.router)
     if access.admin_keys_file is not None:
@@ -105,7 +111,10 @@ def create_app(
         app.router.routes.extend(page_routes())
     documents.install(app)
     install_error_handlers(app)
+    app.add_middleware(HeldBodies, max_bytes=settings.limits.max_held_bytes, metrics=metrics)
     app.add_middleware(Edge, endings=Endings(metrics, tracing))
+    if access.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors(access.cors_origins))
     return app
 
 

@@ -19,6 +19,7 @@ from bootleg_service.selection import check_options
 from bootleg_service.state import Service, models_of, service_of
 
 router = APIRouter(tags=["service"])
+metrics_router = APIRouter(tags=["service"])
 
 
 class Health(BaseModel):
@@ -101,7 +102,7 @@ async def started(request: Request) -> Response:
     return _health("started", []) if models.started else _health("starting", not_ready(models))
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     response_class=PlainTextResponse,
     responses=errors(),

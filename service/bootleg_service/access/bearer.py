@@ -1,4 +1,4 @@
-"""A key in ``Authorization: Bearer``, asked of every route but those of :data:`OPEN`.
+"""A key in ``Authorization: Bearer``, asked of every route but those of :data:`OPEN`, and of ``/metrics`` if so set.
 
 The application has it as a dependency of all its routes, so that none can be forgotten; it runs before a body is
 read, and leaves in the request's state whose request it is. The page's files are no routes of the API: they hold
@@ -47,7 +47,7 @@ async def authorised(
     """
     state = request.app.state
     ring: KeyRing | None = state.admin_keys if request.url.path.startswith(ADMIN) else state.keys
-    if ring is None or request.url.path in OPEN:
+    if ring is None or request.url.path in state.open:
         return
     key = ring.find(credentials.credentials.encode("latin-1", "replace")) if credentials is not None else None
     if key is None:

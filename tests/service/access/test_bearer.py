@@ -74,6 +74,21 @@ async def test_the_documents_are_shown_without_keys_and_closed_with_them_unless_
                 assert (await served.client.get(path)).status_code == status, (changed, path)
 
 
+async def test_metrics_are_for_who_has_a_key_for_everybody_or_for_nobody(keys_file):
+    for changed, without, with_key in (
+        ({}, 401, 200),
+        ({"access__show_metrics": True}, 200, 200),
+        ({"access__show_metrics": False}, 404, 404),
+    ):
+        async with serving(FakeEngine(), access__keys_file=keys_file, **changed) as served:
+            assert (await ask(served, "GET", "/metrics")).status_code == without, changed
+            assert (await ask(served, "GET", "/metrics", Authorization=f"Bearer {KEY}")).status_code == with_key
+            assert (await ask(served, "GET", "/info")).status_code == 401
+    async with serving(FakeEngine(), access__show_metrics=False) as served:
+        assert (await ask(served, "GET", "/metrics")).status_code == 404
+        assert "/metrics" not in (await served.client.get("/openapi.json")).json()["paths"]
+
+
 def test_the_document_says_that_a_key_may_be_needed():
     document = create_app(fake_bundle(), settings()).openapi()
     assert document["components"]["securitySchemes"]["API key"]["scheme"] == "bearer"
