@@ -15,30 +15,26 @@ from bootleg_bundle.engine_cache import default_engine_cache
 from bootleg_bundle.engine_key import BATCHES, parse_batches
 from bootleg_bundle.images import ImageLimits
 from bootleg_service.errors import StartupError
+from bootleg_service.options import chosen, limit_options
+from bootleg_service.options import setting as _setting
 from bootleg_service.settings import (
     AccessSettings,
     BatchSettings,
     CacheSettings,
+    DecodeSettings,
     EngineSettings,
     LifecycleSettings,
+    MaskSettings,
     RequestLimits,
     Settings,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bootleg_service.telemetry.endings import Tracing
     from bootleg_service.telemetry.logs import LogFormat
 
 EXAMPLE_IMAGE = Path(__file__).with_name("example.jpg")
 LOOPBACK = ("127.0.0.1", "localhost")
-
-
-def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option whose variable follows from its name, from its yes if it has a no: ``BOOTLEG_MAX_BATCH``."""
-    variable = "BOOTLEG_" + flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
 
 
 @click.command(context_settings={"show_default": True})
@@ -160,6 +156,7 @@ def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Callable[..
     help="auto: text on a terminal, else JSON.",
 )
 @_setting("--otel-endpoint", help="Send traces to this collector: OTLP over HTTP, such as http://localhost:4318.")
+@limit_options
 def serve(  # noqa: PLR0913  # one argument an option
     *,
     bundles: tuple[Path, ...],
@@ -189,14 +186,17 @@ def serve(  # noqa: PLR0913  # one argument an option
     log_level: str,
     log_format: LogFormat,
     otel_endpoint: str | None,
+    **limits: Any,
 ) -> None:
     """Serve a bundle over HTTP, or several."""
     import prometheus_client
 
     from bootleg_service import lifecycle
     from bootleg_service.app import create_app
+    from bootleg_service.guarded_protocol import guarded
     from bootleg_service.telemetry.logs import configure
 
+    more = chosen(limits)
     _check_port(host, port)
     for_people = configure(log_level, log_format)
     # A second series for each counter, which nothing here reads.
@@ -206,8 +206,11 @@ def serve(  # noqa: PLR0913  # one argument an option
             image=ImageLimits(max_bytes=max_image_bytes, max_pixels=max_image_pixels),
             max_images=max_images,
             request_seconds=request_seconds,
+            **more["limits"],
         ),
-        batch=BatchSettings(max_batch=max_batch, stall_seconds=stall_seconds),
+        batch=BatchSettings(max_batch=max_batch, stall_seconds=stall_seconds, **more["batch"]),
+        decode=DecodeSettings(threads=decode_threads, **more["decode"]),
+        masks=MaskSettings(**more["masks"]),
         cache=CacheSettings(memory_bytes=cache_bytes, redis_url=redis_url),
         engine=EngineSettings.model_validate(
             {
@@ -219,9 +222,14 @@ def serve(  # noqa: PLR0913  # one argument an option
                 "gpu_memory_bytes": gpu_memory_bytes,
             }
         ),
-        access=AccessSettings(keys_file=api_keys, admin_keys_file=admin_keys, show_documents=documents, show_page=page),
+        access=AccessSettings(
+            keys_file=api_keys,
+            admin_keys_file=admin_keys,
+            show_documents=documents,
+            show_page=page,
+            **more["access"],
+        ),
         lifecycle=LifecycleSettings(grace_seconds=drain_grace_seconds, drain_seconds=drain_seconds),
-        decode_threads=decode_threads,
     )
     failed: list[BaseException] = []
 
@@ -245,6 +253,11 @@ def serve(  # noqa: PLR0913  # one argument an option
         log_config=None,  # its loggers' lines go where all others go
         access_log=False,
         server_header=False,
+        http=guarded(settings.limits, app.state.metrics),
+        ws="none",
+        # uvicorn would believe a header from this machine, and a variable of its own.
+        proxy_headers=bool(settings.access.trusted_proxies),
+        forwarded_allow_ips=list(settings.access.trusted_proxies),
     )
     server.serve_to_the_end()
     if failed:
