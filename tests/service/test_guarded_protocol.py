@@ -56,9 +56,13 @@ async def listening(**limits):
 
 
 async def answer_to(reader):
-    """Everything until the server closes the connection."""
+    """Everything until the server closes the connection; it resets it when we go on sending."""
+    answer = b""
     async with asyncio.timeout(30):
-        return await reader.read()
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await reader.read(65536):
+                answer += piece
+    return answer
 
 
 async def drip(writer, data, pause=0.02):

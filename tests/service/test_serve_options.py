@@ -5,12 +5,12 @@ from click.testing import CliRunner
 
 from bootleg_cli import main
 from bootleg_service import app as application
-from bootleg_service import cli
+from bootleg_service import cli, lifecycle
 from bootleg_service.guarded_protocol import GuardedProtocol
 from bootleg_service.options import FIELDS
 from bootleg_service.settings import Settings
 
-from .fake_engine import FakeEngine, fake_bundle
+from .fake_engine import fake_bundle
 
 OTHER = {
     "access": {"trusted_proxies": "10.0.0.0/8", "cors_origins": "https://a.example"},
@@ -23,19 +23,24 @@ def run(monkeypatch):
     """Invoke the command up to where uvicorn would begin; the settings and uvicorn's arguments."""
     seen = {}
 
+    class Server:
+        def __init__(self, _app, _settings, **named):
+            seen["uvicorn"] = named
+
+        def serve_to_the_end(self):
+            """At once."""
+
     def create_app(bundle, settings, **named):
         seen["settings"] = settings
         return genuine(bundle, settings, **named)
 
     genuine = application.create_app
     monkeypatch.setattr(application, "create_app", create_app)
-    monkeypatch.setattr(application, "load_model", lambda *_: FakeEngine())
     monkeypatch.setattr(cli, "open_bundle", lambda _: fake_bundle())
     monkeypatch.setattr(cli, "_check_port", lambda *_: None)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     monkeypatch.setattr("bootleg_service.telemetry.logs.configure", lambda *_: False)
     monkeypatch.setattr("prometheus_client.disable_created_metrics", lambda: None)
-    monkeypatch.setattr("uvicorn.run", lambda _, **named: seen.update(uvicorn=named))
+    monkeypatch.setattr(lifecycle, "Server", Server)
 
     def run(*arguments, **environment):
         result = CliRunner(env=environment).invoke(main, ["serve", *arguments])
