@@ -195,7 +195,7 @@ async def test_signals_to_the_whole_group_leave_a_decoder_at_work_until_the_serv
 
 async def test_an_application_with_processes_answers_and_leaves_none_behind(engine):
     async with serving(engine, decode__processes=2) as served:
-        numbers = [worker._process.pid for worker in served.service.pipeline._decode._pool._workers._idle]
+        numbers = [worker._process.pid for worker in served.service.pipeline._decode._pool._pool._workers._idle]
         assert len(numbers) == 2
         assert (await served.client.post(EMBEDDINGS, content=photo())).status_code == 200
         response = await served.client.post(EMBEDDINGS, content=truncated_jpeg())
