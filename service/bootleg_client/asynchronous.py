@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bootleg_client.answers import Embeddings, Info, ModelInfo, PatchGrids
     from bootleg_client.calls import OnError, PatchDtype
     from bootleg_client.images import ImageInput
+    from bootleg_client.settings import Priority
     from bootleg_client.steps import Step, Steps
 
 T = TypeVar("T")
@@ -26,12 +27,13 @@ T = TypeVar("T")
 class AsyncClient:
     """As :class:`~bootleg_client.Client`, with coroutines in the place of methods that wait."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one argument a setting
         self,
         url: str,
         *,
         api_key: str | None = None,
         embedding_space: str | None = None,
+        priority: Priority = "interactive",
         retry: Retry | None = None,
         concurrency: int = 4,
         deadline_seconds: float = 120.0,
@@ -42,6 +44,7 @@ class AsyncClient:
             url=url,
             api_key=api_key,
             embedding_space=embedding_space,
+            priority=priority,
             retry=retry or Retry(),
             concurrency=concurrency,
             deadline_seconds=deadline_seconds,

@@ -85,6 +85,8 @@ class Calls:
         headers = {"User-Agent": "bootleg-client"}
         if self._settings.api_key is not None:
             headers["Authorization"] = f"Bearer {self._settings.api_key.get_secret_value()}"
+        if self._settings.priority != "interactive":  # what the service takes a request for that says nothing
+            headers["X-Priority"] = self._settings.priority
         return headers
 
     def info(self) -> Steps[Info]:

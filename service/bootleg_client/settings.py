@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -27,6 +27,7 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 
 Seconds = Annotated[float, Field(gt=0)]
+Priority = Literal["interactive", "bulk"]
 
 
 class _Settings(BaseModel):
@@ -53,6 +54,7 @@ class ClientSettings(_Settings):
     url: Annotated[str, AfterValidator(_web_address)]
     api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = None
     embedding_space: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,100}$", description="of every answer")
+    priority: Priority = Field("interactive", description="bulk gives way at the service")
     retry: Retry = Retry()
     concurrency: int = Field(4, ge=1, le=256, description="requests in flight at the same time")
     deadline_seconds: Seconds = Field(120.0, description="of one call, with all its requests and repetitions")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bootleg_client.answers import Embeddings, Info, ModelInfo, PatchGrids
     from bootleg_client.calls import OnError, PatchDtype
     from bootleg_client.images import ImageInput
+    from bootleg_client.settings import Priority
     from bootleg_client.steps import Step, Steps
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Client:
         url: such as ``http://127.0.0.1:8000``; a path before the routes is kept.
         api_key: sent as a bearer token.
         embedding_space: pin: vectors of another space are refused by the service.
+        priority: ``bulk`` gives way to others' requests at the service.
         retry: when to repeat a request.
         concurrency: requests of one call in flight at the same time.
         deadline_seconds: of one call, repetitions included.
@@ -47,12 +49,13 @@ class Client:
         InputError: an argument that cannot be.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one argument a setting
         self,
         url: str,
         *,
         api_key: str | None = None,
         embedding_space: str | None = None,
+        priority: Priority = "interactive",
         retry: Retry | None = None,
         concurrency: int = 4,
         deadline_seconds: float = 120.0,
@@ -63,6 +66,7 @@ class Client:
             url=url,
             api_key=api_key,
             embedding_space=embedding_space,
+            priority=priority,
             retry=retry or Retry(),
             concurrency=concurrency,
             deadline_seconds=deadline_seconds,

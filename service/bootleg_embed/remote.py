@@ -57,6 +57,7 @@ class RemoteBackend:
             url,
             api_key=api_key,
             embedding_space=info.embedding_space,
+            priority="bulk",
             retry=retry,
             concurrency=CONCURRENCY,
             deadline_seconds=math.inf,  # a group takes what it takes; each request has its own end

@@ -180,6 +180,14 @@ def test_a_key_is_sent_and_a_wrong_one_is_said_and_not_repeated(connect, service
         assert "right" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("given", "sent"), [({}, None), ({"priority": "bulk"}, "bulk")])
+def test_bulk_requests_say_so_and_others_say_nothing(connect, service, given, sent):
+    url, faults = service
+    with connect(url, **given) as client:
+        client.embed(shade(1))
+    assert {request.get("x-priority") for request in faults.posts} == {sent}
+
+
 def test_a_proxy_that_hides_info_leaves_the_defaults(connect, service):
     url, faults = service
     faults.hidden = {"/info"}

@@ -95,6 +95,7 @@ def test_groups_fill_a_request_by_number_and_by_bytes():
         ({"url": "ftp://host"}, "url"),
         ({"url": "http://user:secret@host"}, "without user"),
         ({"api_key": "two words"}, "api_key"),
+        ({"priority": "urgent"}, "priority"),
         ({"api_key": "line\nbreak"}, "api_key"),
         ({"concurrency": 0}, "concurrency"),
         ({"deadline_seconds": 0}, "deadline_seconds"),
