@@ -57,6 +57,7 @@ lock: setup  ## pin what the images install; newer releases with LOCK_FLAGS=--up
 bench: setup  ## run the benchmarks; each writes benchmarks/results/NAME.json
 	$(DEV)/bin/python -m benchmarks.training_step
 	$(DEV)/bin/python -m benchmarks.serve
+	$(DEV)/bin/python -m benchmarks.sizing
 
 results: setup  ## write the tables of README and docs from benchmarks/results
 	$(DEV)/bin/python -m benchmarks.tables --write
