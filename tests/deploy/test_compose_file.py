@@ -116,11 +116,21 @@ def test_the_example_sets_nothing():
     assert not re.search(r"^\w", EXAMPLE, re.MULTILINE)
 
 
-def test_the_files_it_mounts_are_there():
-    absent = [
-        source
-        for service in SERVICES.values()
-        for volume in service.get("volumes", ())
-        if (source := volume.partition(":")[0]).startswith("./docker/") and not (ROOT / source).exists()
-    ]
-    assert not absent
+def test_what_it_mounts_of_the_repository_is_there():
+    sources = [v.partition(":")[0] for service in SERVICES.values() for v in service.get("volumes", ())]
+    defaults = [re.sub(r"\$\{\w+:-", "", source) for source in sources]  # the pattern of a default ends at its colon
+    ours = [source for source in defaults if source.startswith("./docker/")]
+    assert len(ours) >= 4
+    assert not [source for source in ours if not (ROOT / source).exists()]
+
+
+def test_grafana_is_shown_prometheus_and_the_dashboard():
+    grafana = SERVICES["grafana"]
+    mounts = {target: source for source, target, _ in (volume.split(":") for volume in grafana["volumes"])}
+    provisioning = ROOT / mounts["/etc/grafana/provisioning"]
+    [source] = yaml.safe_load((provisioning / "datasources/bootleg.yml").read_text(encoding="utf-8"))["datasources"]
+    assert re.fullmatch(r"http://(\w+):9090", source["url"])[1] in SERVICES
+    [folder] = yaml.safe_load((provisioning / "dashboards/bootleg.yml").read_text(encoding="utf-8"))["providers"]
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert folder["options"]["path"] in mounts
+    assert home == f"{folder['options']['path']}/dashboard.json"
