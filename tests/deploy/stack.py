@@ -114,7 +114,7 @@ def post(url: str, data: bytes, **headers: str) -> tuple[int, dict[str, str], An
 
 def _ask(request: urllib.request.Request) -> tuple[int, dict[str, str], str]:
     try:
-        answer = urllib.request.urlopen(request, timeout=30)
+        answer = urllib.request.urlopen(request, timeout=90)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:

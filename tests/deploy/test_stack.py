@@ -22,8 +22,8 @@ EMBED = f"{URL}/v1/images/embeddings"
 
 @pytest.fixture(scope="module")
 def stack(image, store):
-    """Service and Redis, ready. Without a cache in the process, so that Redis is seen."""
-    running = Stack("bootleg-test", store, SERVICE_IMAGE=image, BOOTLEG_CACHE_BYTES="0")
+    """Service and Redis, ready. No cache in the process, so that Redis is seen; patience, for a busy machine."""
+    running = Stack("bootleg-test", store, SERVICE_IMAGE=image, BOOTLEG_CACHE_BYTES="0", BOOTLEG_REQUEST_SECONDS="60")
     try:
         running.compose("up", "--detach")
         until(lambda: get(f"{URL}/health/ready")[0] == 200, "the service is ready")
@@ -142,10 +142,9 @@ def test_the_largest_images_there_may_be_fit_its_memory(stack, picture):
         photo.convert("RGB").resize((8160, 6120)).save(file, "JPEG", quality=80)  # 49.9 of 50 million pixels
     container = stack.containers("service")[0]
     begun = inspect(container)["State"]["StartedAt"]
-    with ThreadPoolExecutor(6) as callers:
-        answers = list(callers.map(lambda i: post(EMBED, file.getvalue() + bytes([i]))[0], range(6)))
-    assert 200 in answers
-    assert set(answers) <= {200, 503, 504}  # what took too long on a busy machine was refused
+    with ThreadPoolExecutor(2) as callers:  # as many as decode at a time
+        answers = list(callers.map(lambda i: post(EMBED, file.getvalue() + bytes([i]))[0], range(4)))
+    assert answers == [200] * 4
     after = inspect(container)["State"]
     assert not after["OOMKilled"]
     assert after["StartedAt"] == begun
