@@ -49,8 +49,8 @@ format: setup  ## mend what can be mended
 
 lock: setup  ## pin what the images install; newer releases with LOCK_FLAGS=--upgrade
 	echo 'hatchling>=1.26' | $(LOCK) --output-file docker/requirements-build.lock -
-	$(LOCK) --extra cpu --output-file docker/requirements-cpu.lock pyproject.toml
-	$(LOCK) --extra gpu --output-file docker/requirements-gpu.lock pyproject.toml
+	$(LOCK) --extra cpu --extra otel --output-file docker/requirements-cpu.lock pyproject.toml
+	$(LOCK) --extra gpu --extra otel --output-file docker/requirements-gpu.lock pyproject.toml
 	echo '$(TORCH)' | $(LOCK) --extra cpu --extra training --extra export --extra parquet --extra tensorboard \
 	  --constraints - --output-file docker/requirements-training.lock pyproject.toml
 

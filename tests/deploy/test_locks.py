@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 IMAGE = {"python_version": "3.11", "sys_platform": "linux", "platform_machine": "x86_64"}
 LOCKS = {
-    "cpu": ("cpu",),
-    "gpu": ("gpu",),
+    "cpu": ("cpu", "otel"),
+    "gpu": ("gpu", "otel"),
     "training": ("cpu", "training", "export", "parquet", "tensorboard"),
 }
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)((?: *\\?\n +--hash=sha256:[0-9a-f]{64})*)", re.MULTILINE)
