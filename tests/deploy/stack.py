@@ -56,11 +56,13 @@ class Stack:
     Args:
         name: of the project.
         store: what is mounted as ``/store``.
+        profile: one that is on besides.
         environment: of docker-compose, as ``.env`` would give it.
     """
 
-    def __init__(self, name: str, store: Path, **environment: str) -> None:
+    def __init__(self, name: str, store: Path, *, profile: str | None = None, **environment: str) -> None:
         self.name = name
+        self._profile = ["--profile", profile] if profile else []
         self.environment = {
             "PORT": str(PORT),
             "SCALE_PORT": str(SCALE_PORT),
@@ -70,8 +72,8 @@ class Stack:
         }
 
     def compose(self, *arguments: str) -> str:
-        """Run docker-compose on this project; every profile's services may be named."""
-        return _run(["docker-compose", "--project-name", self.name, "--profile", "scale", *arguments], self.environment)
+        """Run docker-compose on this project."""
+        return _run(["docker-compose", "--project-name", self.name, *self._profile, *arguments], self.environment)
 
     def containers(self, service: str) -> list[str]:
         """Ids of a service's running containers."""

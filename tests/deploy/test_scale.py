@@ -31,7 +31,7 @@ def spaces(store):
 @pytest.fixture
 def stack(image, store):
     """nginx and three replicas of the old bundle, ready."""
-    running = Stack("bootleg-scale", store, SERVICE_IMAGE=image, BOOTLEG_BUNDLE="/store/bundles/old")
+    running = Stack("bootleg-scale", store, profile="scale", SERVICE_IMAGE=image, BOOTLEG_BUNDLE="/store/bundles/old")
     try:
         running.compose("up", "--detach", "nginx")
         until(lambda: all(map(healthy, running.containers("replica"))), "all replicas are ready")
