@@ -202,6 +202,37 @@ def _serve(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, body)
 
 
+def _sizing_decode(rows: list[dict[str, Any]]) -> str:
+    head = ["JPEG", "file", "decode and resize, one core", "images/s for each core", "memory while it lasts"]
+    body = [
+        [
+            f"{row['width']:,} x {row['height']:,}",
+            f"{row['file_mb']:.2f} MiB",
+            f"{row['cpu_ms']:.1f} ms",
+            f"{1000 / row['cpu_ms']:.0f}",
+            f"{row['peak_mb']:.0f} MiB",
+        ]
+        for row in rows
+        if row["what"] == "decode"
+    ]
+    return _markdown(head, body)
+
+
+def _sizing_redis(rows: list[dict[str, Any]]) -> str:
+    head = ["result", "numbers", "Redis, bytes for each", "results in 256 MiB"]
+    body = [
+        [
+            " x ".join([row["what"], *map(str, row["shape"])]).replace(" x ", ", ", 1),
+            f"{row['payload_bytes']:,} bytes",
+            f"{row['redis_bytes']:,}",
+            f"{2**28 // row['redis_bytes']:,}",
+        ]
+        for row in rows
+        if row["what"] != "decode"
+    ]
+    return _markdown(head, body)
+
+
 def _export(rows: list[dict[str, Any]]) -> str:
     head = ["encoder", "precision", "MB", "relative Frobenius", "smallest cosine", "speed, CPU", "k-NN, points lost"]
     body = [
@@ -230,6 +261,8 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "search": _search,
     "segmentation": _segmentation,
     "serve": _serve,
+    "sizing:decode": _sizing_decode,
+    "sizing:redis": _sizing_redis,
     "study": _study,
     "study:layers": _study_layers,
     "training": _training,
