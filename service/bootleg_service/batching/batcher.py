@@ -9,7 +9,6 @@ is alone: one image's fault is nobody else's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -223,11 +222,12 @@ class Batcher:
                     return
                 continue
             running = asyncio.create_task(self._execute(self._prepared.items, self._prepared.pixels))
+            running.add_done_callback(lambda _: self._changed.set())
             self._executing, self._prepared = True, None
             while not running.done():
                 if self._prepared is None and len(self._queue) >= self._ceiling.now:
                     self._prepared = self._prepare()
-                await self._wait_for_change(also=running)
+                await self._wait_for_change()
             await running
             self._executing = False
             if self._prepared is not None and all(item.answer.done() for item in self._prepared.items):
@@ -242,25 +242,20 @@ class Batcher:
             await self._wait_for_change()
         fixed = self._latency.fixed
         longest = self._settings.max_wait_seconds
-        begun = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         until = begun + (longest if fixed is None else min(longest, fixed))
+        waker = loop.call_at(until, self._changed.set)
         while 0 < len(self._queue) < self._ceiling.now and self._arriving() and not self._closing:
-            left = until - asyncio.get_running_loop().time()
-            if left <= 0:
+            if loop.time() >= until:
                 break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._wait_for_change()
-        self._of_model.batch_wait.observe(asyncio.get_running_loop().time() - begun)
+            await self._wait_for_change()
+        waker.cancel()
+        self._of_model.batch_wait.observe(loop.time() - begun)
 
-    async def _wait_for_change(self, also: asyncio.Task[None] | None = None) -> None:
+    async def _wait_for_change(self) -> None:
         self._changed.clear()
-        if also is None:
-            await self._changed.wait()
-            return
-        changed = asyncio.ensure_future(self._changed.wait())
-        await asyncio.wait({changed, also}, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
+        await self._changed.wait()
 
     def _prepare(self) -> _Prepared | None:
         """Take the images whose turn it is and whose answer somebody still waits for, and stack them."""

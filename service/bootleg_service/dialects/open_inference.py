@@ -16,6 +16,7 @@ from bootleg_service import answers, documents
 from bootleg_service.admission import admit
 from bootleg_service.dialects.envelopes import OPEN_INFERENCE
 from bootleg_service.dialects.tensors import HEADER_LENGTH, INPUT, OUTPUTS, InferBody, parse_infer, write_answer
+from bootleg_service.direct_route import DirectRoute
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import UnavailableError
 from bootleg_service.health import not_live, not_ready, summary
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bootleg_service.batching.ticket import Ticket
     from bootleg_service.pipeline import Answer, Pipeline
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=DirectRoute)
 
 
 class InferAnswer(BaseModel):
