@@ -11,7 +11,6 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -36,6 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("bootleg.edge")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_SPACE = SPACE_HEADER.lower().encode()
+_DEFAULTS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""Where an answer does not say otherwise, as the page's files do of caches."""
 
 
 class Edge:
@@ -62,13 +65,15 @@ class Edge:
                 state["status"] = message["status"]
                 if state["outcome"] == CLIENT_CLOSED:
                     state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers.setdefault(SPACE_HEADER, _space(scope))
+                headers = list(message["headers"])
+                given = {name for name, _ in headers}
+                headers.append((b"x-request-id", request_id.encode()))
+                headers += [default for default in _DEFAULTS if default[0] not in given]
+                if _SPACE not in given:
+                    headers.append((_SPACE, _space(scope).encode()))
                 if record.seconds:
-                    headers["Server-Timing"] = stages.server_timing(record)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "no-store")  # the page's files say otherwise
+                    headers.append((b"server-timing", stages.server_timing(record).encode()))
+                message["headers"] = headers
             else:
                 record.sent += len(message.get("body", b""))
             await send(message)
