@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class DirectRoute(APIRoute):
     """A route that takes the request, text from its path and a model of options with defaults, and makes a Response.
 
-    The application's one dependency, :func:`authorised`, is called in its place. A route that answers with anything else
-    than a Response goes the usual way, always.
+    The application's one dependency, :func:`authorised`, is called in its place. A route that answers with anything
+    else than a Response goes the usual way, always.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
