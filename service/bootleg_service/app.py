@@ -123,6 +123,7 @@ def _lifespan(
 ) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        log.info("event loop: %s", type(asyncio.get_running_loop()).__module__)  # uvloop, if it is there
         if on_started is None:
             await models.start()
             starting: asyncio.Task[None] | None = None

@@ -1,0 +1,173 @@
+"""The client of the serving benchmark: requests made beforehand, sent over kept connections, timed.
+
+It speaks just enough HTTP/1.1 to cost little beside the service, whose cores it shares, and counts what it costs.
+:mod:`benchmarks.serve` says what is sent where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from numpy.typing import NDArray
+
+BOUNDARY = b"benchmark"
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Load:
+    """What came of it.
+
+    Attributes:
+        seconds: from the first request to the last answer.
+        latencies: of each request, in seconds; of an open loop, from the moment it should have been sent.
+        client_seconds: CPU time of the client.
+    """
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    client_seconds: float = 0.0
+
+
+class Connection(asyncio.Protocol):
+    """One request at a time; an answer other than 200 ends the benchmark."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport
+        self._received = bytearray()
+        self._end = 0
+        self._answer: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Collect an answer."""
+        self._received += data
+        if not self._end:
+            head = self._received.find(b"\r\n\r\n")
+            if head < 0:
+                return
+            lines = bytes(self._received[:head]).lower()
+            length = lines[lines.index(b"content-length:") + 15 :].partition(b"\r\n")[0]
+            self._end = head + 4 + int(length)
+        if len(self._received) < self._end or self._answer is None:
+            return
+        if self._received.startswith(b"HTTP/1.1 200"):
+            self._answer.set_result(None)
+        else:
+            self._answer.set_exception(RuntimeError(f"the service answered {bytes(self._received[:1000])!r}"))
+        self._received.clear()
+        self._end = 0
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail what waits."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionError("the service closed the connection"))
+
+    async def ask(self, request: bytes) -> None:
+        """Send one request and wait for its answer."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        await self._answer
+
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.close()
+
+
+def closed_loop(port: int, requests: Sequence[bytes], clients: int) -> Load:
+    """Each client sends its next request when the last is answered."""
+
+    async def run(load: Load) -> None:
+        waiting = iter(requests)
+        connections = [await _connect(port) for _ in range(clients)]
+
+        async def client(connection: Connection) -> None:
+            for request in waiting:
+                begun = time.perf_counter()
+                await connection.ask(request)
+                load.latencies.append(time.perf_counter() - begun)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*map(client, connections))
+        load.seconds = time.perf_counter() - begun
+        for connection in connections:
+            connection.close()
+
+    return _measured(run)
+
+
+def open_loop(port: int, requests: Sequence[bytes], rate: float, seed: int = 0) -> Load:
+    """Requests arrive at random moments, ``rate`` a second, whether or not earlier ones are answered."""
+    arrivals = np.random.default_rng(seed).exponential(1 / rate, len(requests)).cumsum()
+
+    async def run(load: Load) -> None:
+        idle: list[Connection] = [await _connect(port) for _ in range(8)]
+        begun = time.perf_counter()
+
+        async def one(request: bytes, due: float) -> None:
+            connection = idle.pop() if idle else await _connect(port)
+            await connection.ask(request)
+            load.latencies.append(time.perf_counter() - due)
+            idle.append(connection)
+
+        tasks = []
+        for request, arrival in zip(requests, arrivals, strict=True):
+            due = begun + arrival
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            tasks.append(asyncio.create_task(one(request, due)))
+        await asyncio.gather(*tasks)
+        load.seconds = time.perf_counter() - begun
+        for connection in idle:
+            connection.close()
+
+    return _measured(run)
+
+
+def image_request(images: Sequence[bytes]) -> bytes:
+    """One image as the raw body, or several as a form; vectors come back as raw numbers."""
+    if len(images) == 1:
+        return _request("/v1/images/embeddings", images[0], b"image/jpeg")
+    part = b'--%s\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n%s\r\n'
+    body = b"".join(part % (BOUNDARY, image) for image in images) + b"--%s--\r\n" % BOUNDARY
+    return _request("/v1/images/embeddings", body, b"multipart/form-data; boundary=" + BOUNDARY)
+
+
+def tensor_request(model: str, pixels: NDArray[np.uint8]) -> bytes:
+    """Ready pixels ``[n, H, W, 3]`` by the Open Inference Protocol, binary both ways."""
+    tensor = {"name": "pixels", "shape": pixels.shape, "datatype": "UINT8"}
+    output = {"name": "embedding", "parameters": {"binary_data": True}}
+    asked = {"inputs": [{**tensor, "parameters": {"binary_data_size": pixels.nbytes}}], "outputs": [output]}
+    head = json.dumps(asked).encode()
+    extra = b"Inference-Header-Content-Length: %d\r\n" % len(head)
+    return _request(f"/v2/models/{model}/infer", head + pixels.tobytes(), b"application/octet-stream", extra)
+
+
+def _request(path: str, body: bytes, media_type: bytes, extra: bytes = b"") -> bytes:
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nAccept: application/octet-stream\r\n" % path.encode()
+    return b"%sContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n%s" % (head, media_type, len(body), extra, body)
+
+
+def _measured(run: object) -> Load:
+    load = Load()
+    before = time.process_time()
+    coroutine: Coroutine[None, None, None] = run(load)  # type: ignore[operator]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(coroutine)
+    load.client_seconds = time.process_time() - before
+    return load
+
+
+async def _connect(port: int) -> Connection:
+    _, connection = await asyncio.get_running_loop().create_connection(Connection, HOST, port)
+    return connection
