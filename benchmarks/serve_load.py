@@ -10,18 +10,19 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from numpy.typing import NDArray
 
 BOUNDARY = b"benchmark"
 HOST = "127.0.0.1"
+OK = 200
 
 
 @dataclass
@@ -40,14 +41,14 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; an answer other than 200 ends the benchmark."""
+    """One request at a time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = transport
         self._received = bytearray()
         self._end = 0
-        self._answer: asyncio.Future[None] | None = None
+        self._answer: asyncio.Future[int] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Collect an answer."""
@@ -61,10 +62,7 @@ class Connection(asyncio.Protocol):
             self._end = head + 4 + int(length)
         if len(self._received) < self._end or self._answer is None:
             return
-        if self._received.startswith(b"HTTP/1.1 200"):
-            self._answer.set_result(None)
-        else:
-            self._answer.set_exception(RuntimeError(f"the service answered {bytes(self._received[:1000])!r}"))
+        self._answer.set_result(int(self._received[9:12]))
         self._received.clear()
         self._end = 0
 
@@ -73,11 +71,11 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or ConnectionError("the service closed the connection"))
 
-    async def ask(self, request: bytes) -> None:
-        """Send one request and wait for its answer."""
+    async def ask(self, request: bytes) -> int:
+        """Send one request and wait for its answer's status."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        await self._answer
+        return await self._answer
 
     def close(self) -> None:
         """Hang up."""
@@ -89,12 +87,12 @@ def closed_loop(port: int, requests: Sequence[bytes], clients: int) -> Load:
 
     async def run(load: Load) -> None:
         waiting = iter(requests)
-        connections = [await _connect(port) for _ in range(clients)]
+        connections = [await connect(port) for _ in range(clients)]
 
         async def client(connection: Connection) -> None:
             for request in waiting:
                 begun = time.perf_counter()
-                await connection.ask(request)
+                _check(await connection.ask(request))
                 load.latencies.append(time.perf_counter() - begun)
 
         begun = time.perf_counter()
@@ -111,12 +109,12 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float, seed: int = 0) 
     arrivals = np.random.default_rng(seed).exponential(1 / rate, len(requests)).cumsum()
 
     async def run(load: Load) -> None:
-        idle: list[Connection] = [await _connect(port) for _ in range(8)]
+        idle: list[Connection] = [await connect(port) for _ in range(8)]
         begun = time.perf_counter()
 
         async def one(request: bytes, due: float) -> None:
-            connection = idle.pop() if idle else await _connect(port)
-            await connection.ask(request)
+            connection = idle.pop() if idle else await connect(port)
+            _check(await connection.ask(request))
             load.latencies.append(time.perf_counter() - due)
             idle.append(connection)
 
@@ -134,10 +132,10 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float, seed: int = 0) 
     return _measured(run)
 
 
-def image_request(images: Sequence[bytes]) -> bytes:
+def image_request(images: Sequence[bytes], media_type: str = "image/jpeg") -> bytes:
     """One image as the raw body, or several as a form; vectors come back as raw numbers."""
     if len(images) == 1:
-        return _request("/v1/images/embeddings", images[0], b"image/jpeg")
+        return _request("/v1/images/embeddings", images[0], media_type.encode())
     part = b'--%s\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n%s\r\n'
     body = b"".join(part % (BOUNDARY, image) for image in images) + b"--%s--\r\n" % BOUNDARY
     return _request("/v1/images/embeddings", body, b"multipart/form-data; boundary=" + BOUNDARY)
@@ -158,16 +156,21 @@ def _request(path: str, body: bytes, media_type: bytes, extra: bytes = b"") -> b
     return b"%sContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n%s" % (head, media_type, len(body), extra, body)
 
 
-def _measured(run: object) -> Load:
+def _check(status: int) -> None:
+    if status != OK:
+        raise RuntimeError(f"the service answered {status}")
+
+
+def _measured(run: Callable[[Load], Coroutine[Any, Any, None]]) -> Load:
     load = Load()
     before = time.process_time()
-    coroutine: Coroutine[None, None, None] = run(load)  # type: ignore[operator]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(coroutine)
+        runner.run(run(load))
     load.client_seconds = time.process_time() - before
     return load
 
 
-async def _connect(port: int) -> Connection:
+async def connect(port: int) -> Connection:
+    """Open a connection."""
     _, connection = await asyncio.get_running_loop().create_connection(Connection, HOST, port)
     return connection
