@@ -7,6 +7,7 @@ It speaks just enough HTTP/1.1 to cost little beside the service, whose cores it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -16,13 +17,15 @@ import numpy as np
 import uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from numpy.typing import NDArray
 
 BOUNDARY = b"benchmark"
 HOST = "127.0.0.1"
 OK = 200
+OPEN_CONNECTIONS = 200
+"""Of an open loop. Where they are all taken, a request waits, and the wait counts."""
 
 
 @dataclass
@@ -87,7 +90,6 @@ def closed_loop(port: int, requests: Sequence[bytes], clients: int) -> Load:
 
     async def run(load: Load) -> None:
         waiting = iter(requests)
-        connections = [await connect(port) for _ in range(clients)]
 
         async def client(connection: Connection) -> None:
             for request in waiting:
@@ -95,11 +97,10 @@ def closed_loop(port: int, requests: Sequence[bytes], clients: int) -> Load:
                 _check(await connection.ask(request))
                 load.latencies.append(time.perf_counter() - begun)
 
-        begun = time.perf_counter()
-        await asyncio.gather(*map(client, connections))
-        load.seconds = time.perf_counter() - begun
-        for connection in connections:
-            connection.close()
+        async with connected(port, clients) as connections:
+            begun = time.perf_counter()
+            await asyncio.gather(*map(client, connections))
+            load.seconds = time.perf_counter() - begun
 
     return _measured(run)
 
@@ -109,25 +110,26 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float, seed: int = 0) 
     arrivals = np.random.default_rng(seed).exponential(1 / rate, len(requests)).cumsum()
 
     async def run(load: Load) -> None:
-        idle: list[Connection] = [await connect(port) for _ in range(8)]
-        begun = time.perf_counter()
+        async with connected(port, OPEN_CONNECTIONS) as connections:
+            idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
+            for connection in connections:
+                idle.put_nowait(connection)
 
-        async def one(request: bytes, due: float) -> None:
-            connection = idle.pop() if idle else await connect(port)
-            _check(await connection.ask(request))
-            load.latencies.append(time.perf_counter() - due)
-            idle.append(connection)
+            async def one(request: bytes, due: float) -> None:
+                connection = await idle.get()
+                _check(await connection.ask(request))
+                load.latencies.append(time.perf_counter() - due)
+                idle.put_nowait(connection)
 
-        tasks = []
-        for request, arrival in zip(requests, arrivals, strict=True):
-            due = begun + arrival
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(one(request, due)))
-        await asyncio.gather(*tasks)
-        load.seconds = time.perf_counter() - begun
-        for connection in idle:
-            connection.close()
+            begun = time.perf_counter()
+            tasks = []
+            for request, arrival in zip(requests, arrivals, strict=True):
+                due = begun + arrival
+                if (wait := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(wait)
+                tasks.append(asyncio.create_task(one(request, due)))
+            await asyncio.gather(*tasks)
+            load.seconds = time.perf_counter() - begun
 
     return _measured(run)
 
@@ -170,7 +172,14 @@ def _measured(run: Callable[[Load], Coroutine[Any, Any, None]]) -> Load:
     return load
 
 
-async def connect(port: int) -> Connection:
-    """Open a connection."""
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, HOST, port)
-    return connection
+@contextlib.asynccontextmanager
+async def connected(port: int, count: int) -> AsyncIterator[list[Connection]]:
+    """So many connections."""
+    loop = asyncio.get_running_loop()
+    opened = [(await loop.create_connection(Connection, HOST, port))[1] for _ in range(count)]
+    try:
+        yield opened
+    finally:
+        for connection in opened:
+            connection.close()
+        await asyncio.sleep(0)

@@ -22,7 +22,7 @@ import uvloop
 from PIL import Image
 
 from benchmarks.result import write_result
-from benchmarks.serve_load import Connection, connect, image_request
+from benchmarks.serve_load import Connection, connected, image_request
 from benchmarks.serve_processes import service
 from bootleg_bundle import default_bundle_path
 from bootleg_training.track.plot import Series, chart
@@ -84,10 +84,8 @@ def soak(port: int, rss_mb: Callable[[], float], requests: int, clients: int) ->
                 rows.append({**sent, "seconds": round(time.perf_counter() - begun, 1), "rss_mb": round(rss_mb(), 1)})
 
     async def run() -> None:
-        connections = [await connect(port) for _ in range(clients)]
-        await asyncio.gather(*map(client, connections))
-        for connection in connections:
-            connection.close()
+        async with connected(port, clients) as connections:
+            await asyncio.gather(*map(client, connections))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
