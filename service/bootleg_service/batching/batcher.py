@@ -91,6 +91,7 @@ class Batcher:
         self._closing = False
         self._free_at = 0.0
         self._prepared: _Prepared | None = None
+        self._done: list[tuple[list[Item], dict[str, NDArray[np.float32]]]] = []
         self._failed_in_a_row = 0
         self._moved = 0.0
         self._clock = time.monotonic
@@ -224,6 +225,7 @@ class Batcher:
             running = asyncio.create_task(self._execute(self._prepared.items, self._prepared.pixels))
             running.add_done_callback(lambda _: self._changed.set())
             self._executing, self._prepared = True, None
+            self._answer_done()  # now that the next batch is on its way: writing answers keeps the loop busy for long
             while not running.done():
                 if self._prepared is None and len(self._queue) >= self._ceiling.now:
                     self._prepared = self._prepare()
@@ -232,6 +234,8 @@ class Batcher:
             self._executing = False
             if self._prepared is not None and all(item.answer.done() for item in self._prepared.items):
                 self._prepared = None  # everybody who waited for it has left
+            if self._prepared is None:
+                self._answer_done()
 
     async def _wait_until_worth_running(self) -> None:
         """Return when a batch should go: at once if it is full or nothing more is about to arrive.
@@ -288,9 +292,15 @@ class Batcher:
         self._latency.observe(size, elapsed)
         self._ceiling.passed(len(items))
         self._failed_in_a_row = 0
+        self._done.append((items, results))
         self._count(items, size, begun, elapsed)
-        for row, item in enumerate(items):
-            _answer(item, results[item.output][row])
+
+    def _answer_done(self) -> None:
+        """Answer the images of the batches that have run."""
+        done, self._done = self._done, []
+        for items, results in done:
+            for row, item in enumerate(items):
+                _answer(item, results[item.output][row])
 
     def _count(self, items: list[Item], size: int, begun: float, elapsed: float) -> None:
         for item in items:
@@ -325,6 +335,7 @@ class Batcher:
             return
         middle = len(items) // 2
         await self._execute(items[:middle], pixels[:middle])
+        self._answer_done()
         await self._execute(items[middle:], pixels[middle:])
 
 
