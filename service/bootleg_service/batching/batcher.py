@@ -171,6 +171,12 @@ class Batcher:
             UnavailableError: the service is shutting down, or the model fails on everything.
             EngineError: the model failed on this image alone.
         """
+        return await self.enqueue(pixels, output, ticket)
+
+    def enqueue(
+        self, pixels: NDArray[np.uint8], output: str, ticket: Ticket = ANYBODY
+    ) -> asyncio.Future[NDArray[np.float32]]:
+        """As :meth:`submit`, for callers with several images: no task waits for each. Cancel it when nobody waits."""
         self._admit(pixels, ticket)
         loop = asyncio.get_running_loop()
         if not len(self._queue):
@@ -179,7 +185,7 @@ class Batcher:
         item = Item(pixels, output, loop.create_future(), loop.time(), ticket)
         self._queue.push(item)
         self._changed.set()
-        return await item.answer
+        return item.answer
 
     def expected_wait(self, ticket: Claim = ANYBODY) -> float:
         """Seconds until an image that came now would be answered, by what batches have taken lately."""

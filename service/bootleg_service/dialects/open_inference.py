@@ -161,5 +161,7 @@ async def _each(
     ticket: Ticket,
 ) -> Sequence[Sequence[Answer | BootlegError]]:
     if isinstance(images, np.ndarray):
+        if len(outputs) == 1:
+            return [await pipeline.answer_ready(images, outputs[0], ticket)]
         return await asyncio.gather(*(pipeline.answer_ready(images, output, ticket) for output in outputs))
     return await asyncio.gather(*(pipeline.answer_each(images, output, ticket) for output in outputs))
