@@ -228,6 +228,16 @@ def _milliseconds(row: dict[str, Any], *keys: str) -> list[str]:
     return [f"{row[key]:.1f} ms" if row.get(key) else "" for key in keys]
 
 
+def _soak(rows: list[dict[str, Any]]) -> str:
+    """Ten moments of it, the last one among them."""
+    every = max(1, len(rows) // 10)
+    body = [
+        [f"{row['requests']:,}", f"{row['images']:,}", f"{row['refused']:,}", f"{row['rss_mb']:.0f} MB"]
+        for row in rows[::-every][:10][::-1]
+    ]
+    return _markdown(["requests", "images", "refused as broken", "resident memory"], body)
+
+
 def _export(rows: list[dict[str, Any]]) -> str:
     head = ["encoder", "precision", "MB", "relative Frobenius", "smallest cosine", "speed, CPU", "k-NN, points lost"]
     body = [
@@ -257,6 +267,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "segmentation": _segmentation,
     "serve": _serve,
     "serve:all": _serve_all,
+    "soak": _soak,
     "study": _study,
     "study:layers": _study_layers,
     "training": _training,
