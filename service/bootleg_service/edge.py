@@ -25,10 +25,13 @@ from bootleg_service.state import HELD, SPACE_HEADER
 from bootleg_service.telemetry.endings import CLIENT_CLOSED, CLOSED_STATUS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from bootleg_bundle import Bundle
+    from bootleg_service.stages import Record
     from bootleg_service.state import Service
     from bootleg_service.telemetry.endings import Endings
 
@@ -65,15 +68,7 @@ class Edge:
                 state["status"] = message["status"]
                 if state["outcome"] == CLIENT_CLOSED:
                     state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
-                headers = list(message["headers"])
-                given = {name for name, _ in headers}
-                headers.append((b"x-request-id", request_id.encode()))
-                headers += [default for default in _DEFAULTS if default[0] not in given]
-                if _SPACE not in given:
-                    headers.append((_SPACE, _space(scope).encode()))
-                if record.seconds:
-                    headers.append((b"server-timing", stages.server_timing(record).encode()))
-                message["headers"] = headers
+                message["headers"] = _headers(message["headers"], scope, record)
             else:
                 record.sent += len(message.get("body", b""))
             await send(message)
@@ -146,6 +141,19 @@ def _last_answer(error: BaseException, request: Request) -> Response | None:
 def _let_go(state: dict[str, Any]) -> None:
     for service in state.get(HELD, ()):
         service.let_go()
+
+
+def _headers(given: Iterable[tuple[bytes, bytes]], scope: Scope, record: Record) -> list[tuple[bytes, bytes]]:
+    """An answer's headers, and the standard ones behind them."""
+    headers = list(given)
+    names = {name for name, _ in headers}
+    headers.append((b"x-request-id", record.request_id.encode()))
+    headers += [default for default in _DEFAULTS if default[0] not in names]
+    if _SPACE not in names:
+        headers.append((_SPACE, _space(scope).encode()))
+    if record.seconds:
+        headers.append((b"server-timing", stages.server_timing(record).encode()))
+    return headers
 
 
 def _space(scope: Scope) -> str:

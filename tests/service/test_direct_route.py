@@ -33,7 +33,7 @@ def application():
         return {"size": 3}
 
     app = FastAPI()
-    app.state.keys = None
+    app.state.keys = app.state.admin_keys = None
     app.include_router(router)
     return app
 

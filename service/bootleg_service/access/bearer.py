@@ -51,9 +51,9 @@ def admit(request: Request) -> None:
     Raises:
         UnauthorizedError: no key, or a wrong one; the answer is the same.
     """
-    state = request.app.state
-    ring: KeyRing | None = state.admin_keys if request.url.path.startswith(ADMIN) else state.keys
-    if ring is None or request.url.path in state.open:
+    state, path = request.app.state, request.scope["path"]
+    ring: KeyRing | None = state.admin_keys if path.startswith(ADMIN) else state.keys
+    if ring is None or path in state.open:
         return
     scheme, credentials = get_authorization_scheme_param(request.headers.get("authorization"))
     key = ring.find(credentials.encode("latin-1", "replace")) if scheme.lower() == "bearer" and credentials else None
