@@ -55,6 +55,9 @@ class StubEngine:
         """Nothing to compare."""
         return 0.0
 
+    def close(self) -> None:
+        """Nothing to release."""
+
 
 def empty() -> FastAPI:
     """One route, which reads the body as the service does, and answers as many bytes."""
