@@ -34,6 +34,7 @@ def application():
 
     app = FastAPI()
     app.state.keys = app.state.admin_keys = None
+    app.state.open = frozenset()
     app.include_router(router)
     return app
 

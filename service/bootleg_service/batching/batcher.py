@@ -174,7 +174,7 @@ class Batcher:
         return await self.enqueue(pixels, output, ticket)
 
     def enqueue(
-        self, pixels: NDArray[np.uint8], output: str, ticket: Ticket = ANYBODY
+        self, pixels: NDArray[np.uint8], output: str, ticket: Claim = ANYBODY
     ) -> asyncio.Future[NDArray[np.float32]]:
         """As :meth:`submit`, for callers with several images: no task waits for each. Cancel it when nobody waits."""
         self._admit(pixels, ticket)
