@@ -215,7 +215,7 @@ class Pipeline:
 
     def _board(self, key: CacheKey, data: bytes, output: str | Derived, claim: Claim) -> _Flight:
         flight = self._flights.get(key.digest)
-        if flight is None:
+        if flight is None or flight.answer.done():
             loop = asyncio.get_running_loop()
             flight = self._flights[key.digest] = _Flight(loop.create_future(), Standing())
             flight.standing.join(claim)  # before its task, which begins with whose it is
