@@ -188,7 +188,8 @@ class Pipeline:
                 await asyncio.wait(rows)
         finally:
             for row in rows:
-                row.cancel()
+                if not row.cancel() and not row.cancelled():
+                    row.exception()  # seen, though the time is up
         return [_outcome_of(row, output) for row in rows]
 
     async def close(self) -> None:
@@ -245,6 +246,7 @@ class Pipeline:
             value = await make(data, output, flight.standing)  # type: ignore[arg-type]  # the one for this output
         except Exception as error:  # noqa: BLE001  # whoever waits for the answer raises it
             flight.answer.set_exception(error)
+            flight.answer.exception()  # seen, though all who waited may have left in the meantime
             return
         except asyncio.CancelledError:
             flight.answer.cancel()
