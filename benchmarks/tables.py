@@ -185,17 +185,18 @@ def _search(rows: list[dict[str, Any]]) -> str:
 
 
 def _serve(rows: list[dict[str, Any]]) -> str:
+    """What a reader of README asks first; :func:`_serve_all` has every load."""
+    rows = [row for row in rows if row.get("images_per_request", 1) == 1 and "open loop" not in row["load"]]
     head = ["model", "load", "clients", "images/s", "share of raw", "p50", "p99", "mean batch"]
     body = [
         [
             row["model"],
             row["load"],
-            str(row["clients"]),
+            str(row["clients"] or ""),
             f"{row['images_per_s']:.0f}",
             f"{100 * row['share_of_raw']:.0f} %",
-            f"{row['p50_ms']:.1f} ms" if row["p50_ms"] else "",
-            f"{row['p99_ms']:.1f} ms" if row["p99_ms"] else "",
-            f"{row['mean_batch']:.1f}",
+            *_milliseconds(row, "p50_ms", "p99_ms"),
+            f"{row['mean_batch']:.1f}" if row.get("mean_batch") else "",
         ]
         for row in rows
     ]
@@ -233,6 +234,41 @@ def _sizing_redis(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, body)
 
 
+def _serve_all(rows: list[dict[str, Any]]) -> str:
+    """Every load, and what it cost client and service."""
+    costs = ["service, CPU", "client, CPU"]
+    head = ["model", "load", "clients", "images each", "images/s", "share of raw", "less client", "p50", "p99", *costs]
+    body = [
+        [
+            row["model"],
+            row["load"],
+            str(row["clients"] or ""),
+            str(row.get("images_per_request", "")),
+            f"{row['images_per_s']:.0f}",
+            f"{100 * row['share_of_raw']:.0f} %",
+            f"{100 * row['share_less_client']:.0f} %" if row.get("share_less_client") else "",
+            *_milliseconds(row, "p50_ms", "p99_ms"),
+            *(f"{row[key]:.2f} ms" if key in row else "" for key in ("service_ms", "client_ms")),
+        ]
+        for row in rows
+    ]
+    return _markdown(head, body)
+
+
+def _milliseconds(row: dict[str, Any], *keys: str) -> list[str]:
+    return [f"{row[key]:.1f} ms" if row.get(key) else "" for key in keys]
+
+
+def _soak(rows: list[dict[str, Any]]) -> str:
+    """Ten moments of it, the last one among them."""
+    every = max(1, len(rows) // 10)
+    body = [
+        [f"{row['requests']:,}", f"{row['images']:,}", f"{row['refused']:,}", f"{row['rss_mb']:.0f} MB"]
+        for row in rows[::-every][:10][::-1]
+    ]
+    return _markdown(["requests", "images", "refused as broken", "resident memory"], body)
+
+
 def _export(rows: list[dict[str, Any]]) -> str:
     head = ["encoder", "precision", "MB", "relative Frobenius", "smallest cosine", "speed, CPU", "k-NN, points lost"]
     body = [
@@ -263,6 +299,8 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "serve": _serve,
     "sizing:decode": _sizing_decode,
     "sizing:redis": _sizing_redis,
+    "serve:all": _serve_all,
+    "soak": _soak,
     "study": _study,
     "study:layers": _study_layers,
     "training": _training,

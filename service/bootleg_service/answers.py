@@ -54,6 +54,8 @@ def choose(accept: str, accepted: Mapping[str, T]) -> T:
     Raises:
         NotAcceptableError: none of them is accepted.
     """
+    if (only := accepted.get(accept)) is not None:  # one type without parameters: what nearly every client sends
+        return only
     best: tuple[float, T] | None = None
     for part in (accept or "*/*").split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))

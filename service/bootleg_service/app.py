@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,8 @@ NO_OWN_TELEMETRY: Final[TelemetryConfig] = {
     "auto_configure": False,
 }
 """FastAPI's own would read the environment, and log the input of requests that do not fit; ours knows of batches."""
+
+log = logging.getLogger("bootleg")
 
 
 def create_app(
@@ -101,10 +104,11 @@ def create_app(
     app.state.keys = KeyRing(read_keys(access.keys_file)) if access.keys_file else None
     app.state.admin_keys = KeyRing(read_keys(access.admin_keys_file)) if access.admin_keys_file else None
     app.state.open = OPEN | {"/metrics"} if access.show_metrics else OPEN
+    # Looked through in this order for each request: those that are asked most come first.
+    for module in (routes, open_inference, openai, routes_segment, tei, cohere, weaviate, routes_meta):
+        app.include_router(module.router)
     if access.show_metrics is not False:
         app.include_router(routes_meta.metrics_router)
-    for module in (routes, routes_segment, openai, tei, cohere, weaviate, open_inference, routes_meta):
-        app.include_router(module.router)
     if access.admin_keys_file is not None:
         app.include_router(routes_admin.router)
     if access.show_page:
@@ -123,6 +127,7 @@ def _lifespan(
 ) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        log.info("event loop: %s", type(asyncio.get_running_loop()).__module__)  # uvloop, if it is there
         if on_started is None:
             await models.start()
             starting: asyncio.Task[None] | None = None

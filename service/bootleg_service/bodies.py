@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from bootleg_bundle.errors import BootlegError, ImageLimitError
 from bootleg_bundle.images import MEDIA_TYPES, sniff
@@ -38,10 +39,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
         BodyTooLargeError: more than ``max_bytes``; the rest is not read.
         ReceiveTimeoutError: it did not arrive within ``seconds``.
     """
-    body = bytearray()
-    async for chunk in bounded_stream(request, max_bytes, seconds):
-        body += chunk
-    return bytes(body)
+    return b"".join([chunk async for chunk in bounded_stream(request, max_bytes, seconds)])
 
 
 async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> AsyncGenerator[bytes, None]:
@@ -51,6 +49,7 @@ async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> As
         MediaTypeError: it is compressed.
         BodyTooLargeError: more than ``max_bytes``.
         ReceiveTimeoutError: not complete within ``seconds``.
+        ClientDisconnect: the client left before the end.
     """
     if request.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
         raise MediaTypeError("Content-Encoding: bodies are read as they are; send it without compression")
@@ -58,23 +57,24 @@ async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> As
     if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
     received = 0
-    stream = aiter(request.stream())
     begun = asyncio.get_running_loop().time()
     deadline = begun + seconds
-    while True:
+    more = True
+    while more:
         try:
             async with asyncio.timeout_at(deadline):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            stages.took("read", asyncio.get_running_loop().time() - begun)
-            return
+                message = await request.receive()
         except TimeoutError:
             raise ReceiveTimeoutError(f"the body did not arrive within {seconds:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         received += len(chunk)
         stages.received(len(chunk))
         if received > max_bytes:
             raise BodyTooLargeError(f"the body has over {max_bytes:,} bytes, which is the limit")
         yield chunk
+    stages.took("read", asyncio.get_running_loop().time() - begun)
 
 
 async def read_images(request: Request, limits: RequestLimits, *, partial: bool = False) -> list[bytes | BootlegError]:

@@ -28,20 +28,25 @@ class CacheKey:
     """Identity of one answer.
 
     Attributes:
-        text: the key in Redis.
+        space: the model's embedding space.
         digest: SHA-256 over all that decides the answer; stored in the value and compared on read, so
             that an answer meant for another key is a miss and not somebody else's embedding.
     """
 
-    text: str
+    space: str
     digest: bytes
+
+    @property
+    def text(self) -> str:
+        """The key in Redis."""
+        return f"bootleg:{SCHEMA}:{self.space[-12:]}:{self.digest.hex()}"
 
 
 def cache_key(space: str, bundle_sha256: str, preprocess_hash: str, output: str, data: bytes) -> CacheKey:
     """Key of one output for one encoded image. Every part has a fixed length or its length in front."""
     digest = hashlib.sha256(f"{SCHEMA}|{bundle_sha256}|{preprocess_hash}|{len(output)}|{output}|".encode())
     digest.update(data)
-    return CacheKey(f"bootleg:{SCHEMA}:{space[-12:]}:{digest.hexdigest()}", digest.digest())
+    return CacheKey(space, digest.digest())
 
 
 def pack(key: CacheKey, value: NDArray[Any]) -> bytes:

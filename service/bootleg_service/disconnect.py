@@ -21,18 +21,41 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: the client left first.
     """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_gone(request))
+    watch = _Watch(request)
+    # From the loop's next turn on: an answer that needs no waiting, out of the cache, is not watched at all.
+    begin = asyncio.get_running_loop().call_soon(watch.begin)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return await task
+        return await work
+    except asyncio.CancelledError:
+        if watch.client_left:
+            raise ClientDisconnect from None
+        raise
     finally:
-        gone.cancel()
-        task.cancel()
+        begin.cancel()
+        watch.end()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels the task that made it when the client leaves."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._worker: asyncio.Task[Any] | None = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self.client_left = False
+
+    def begin(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        assert self._worker is not None
+        self.client_left = True
+        self._worker.cancel()
+
+    def end(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.client_left and self._worker is not None:
+            self._worker.uncancel()

@@ -11,7 +11,6 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -26,16 +25,23 @@ from bootleg_service.state import HELD, SPACE_HEADER
 from bootleg_service.telemetry.endings import CLIENT_CLOSED, CLOSED_STATUS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from bootleg_bundle import Bundle
+    from bootleg_service.stages import Record
     from bootleg_service.state import Service
     from bootleg_service.telemetry.endings import Endings
 
 log = logging.getLogger("bootleg.edge")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_SPACE = SPACE_HEADER.lower().encode()
+_DEFAULTS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""Where an answer does not say otherwise, as the page's files do of caches."""
 
 
 class Edge:
@@ -62,13 +68,7 @@ class Edge:
                 state["status"] = message["status"]
                 if state["outcome"] == CLIENT_CLOSED:
                     state["outcome"] = "ok" if message["status"] < 400 else "unavailable"
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers.setdefault(SPACE_HEADER, _space(scope))
-                if record.seconds:
-                    headers["Server-Timing"] = stages.server_timing(record)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "no-store")  # the page's files say otherwise
+                message["headers"] = _headers(message["headers"], scope, record)
             else:
                 record.sent += len(message.get("body", b""))
             await send(message)
@@ -141,6 +141,19 @@ def _last_answer(error: BaseException, request: Request) -> Response | None:
 def _let_go(state: dict[str, Any]) -> None:
     for service in state.get(HELD, ()):
         service.let_go()
+
+
+def _headers(given: Iterable[tuple[bytes, bytes]], scope: Scope, record: Record) -> list[tuple[bytes, bytes]]:
+    """An answer's headers, and the standard ones behind them."""
+    headers = list(given)
+    names = {name for name, _ in headers}
+    headers.append((b"x-request-id", record.request_id.encode()))
+    headers += [default for default in _DEFAULTS if default[0] not in names]
+    if _SPACE not in names:
+        headers.append((_SPACE, _space(scope).encode()))
+    if record.seconds:
+        headers.append((b"server-timing", stages.server_timing(record).encode()))
+    return headers
 
 
 def _space(scope: Scope) -> str:

@@ -40,14 +40,20 @@ async def read_json(request: Request, limits: RequestLimits, parse: Callable[[by
     return await asyncio.to_thread(parse, raw) if len(raw) > LARGE_BYTES else parse(raw)
 
 
-def validate(model: type[M], raw: bytes) -> M:
+def validate(model: type[M], raw: bytes, *, marks: int | None = None) -> M:
     """Parse a body by its model.
+
+    Args:
+        model: to parse by.
+        raw: JSON.
+        marks: how many elements it may have; None: ``MAX_JSON_MARKS``. A validator describes each wrong one.
 
     Raises:
         RequestError: no JSON, too many elements, or a field that does not fit; ``param`` names it.
     """
-    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_MARKS:  # a validator describes each wrong one
-        raise RequestError(f"body: over {MAX_JSON_MARKS:,} JSON elements")
+    most = marks or MAX_JSON_MARKS
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > most:
+        raise RequestError(f"body: over {most:,} JSON elements")
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

@@ -7,6 +7,7 @@ Two queues: the decode pool's and the batcher's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -20,7 +21,7 @@ from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
 from bootleg_service.telemetry.images import ImageOutcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -83,15 +84,11 @@ class ImageFailure(Exception):  # noqa: N818  # carries an error of ours to the 
 
 @dataclass(eq=False)
 class _Flight:
-    """One computation, and the standing of those who wait for it."""
+    """One computation: its answer, its task, and the standing of those who wait for it."""
 
-    task: asyncio.Task[NDArray[Any]]
+    answer: asyncio.Future[NDArray[Any]]
     standing: Standing
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is nothing to be had from it."""
-        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+    task: asyncio.Task[None] | None = None
 
 
 class Pipeline:
@@ -105,7 +102,7 @@ class Pipeline:
         self._batcher = batcher
         self._outcomes = ImageOutcomes(metrics)
         self._flights: dict[bytes, _Flight] = {}
-        self._stores: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.draining = False
 
     async def answer_each(
@@ -141,88 +138,173 @@ class Pipeline:
             raise UnavailableError("the service is shutting down", retry_after=1)
         wanted = [(i, image) for i, image in enumerate(images) if isinstance(image, bytes)]
         keys = [self._key(output, data) for _, data in wanted]
-        begun = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout_at(ticket.deadline):
-                found = await self._cache.get(keys) if keys else []
-                missing = [j for j, value in enumerate(found) if value is None]
-                computed = await asyncio.gather(
-                    *(self._compute_once(keys[j], wanted[j][1], output, ticket) for j in missing),
-                    return_exceptions=True,
-                )
-        except TimeoutError:
-            seconds = max(0.0, (ticket.deadline or begun) - begun)
-            raise DeadlineError(f"the answer was not ready within {seconds:.2f} s", retry_after=1) from None
+        found = await self._cache.get(keys) if keys else []
+        missing = [j for j, value in enumerate(found) if value is None]
+        computed: list[NDArray[Any] | BaseException] = []
+        if missing:
+            async with _until(ticket):
+                computed = await self._compute_each([(keys[j], wanted[j][1]) for j in missing], output, ticket)
         answers: list[Answer | BootlegError | None] = [None if isinstance(image, bytes) else image for image in images]
         for (i, _), value in zip(wanted, found, strict=True):
             answers[i] = Answer(value, hit=True) if value is not None else None
         for j, result in zip(missing, computed, strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, BootlegError):
-                raise result
-            answers[wanted[j][0]] = result if isinstance(result, BootlegError) else Answer(result, hit=False)
+            answers[wanted[j][0]] = _outcome(result)
         return [answer for answer in answers if answer is not None]
+
+    async def answer_ready(self, pixels: NDArray[np.uint8], output: str, ticket: Ticket) -> list[Answer | BootlegError]:
+        """Compute one output for images that are decoded and resized, past the cache.
+
+        Args:
+            pixels: the encoder's input ``[n, H, W, 3]``.
+            output: an output of the model.
+            ticket: of the request.
+
+        Returns:
+            Answers and errors in the order of the images.
+
+        Raises:
+            DeadlineError: not all were ready by the ticket's deadline.
+            OverloadedError: the queue is full.
+            UnavailableError: the service is shutting down.
+        """
+        self._outcomes.asked(len(pixels))
+        try:
+            answers = await self._answer_ready(pixels, output, ticket)
+        except BaseException as error:
+            self._outcomes.failed(len(pixels), output, error)
+            raise
+        self._outcomes.answered(answers, output)
+        return answers
+
+    async def _answer_ready(
+        self, pixels: NDArray[np.uint8], output: str, ticket: Ticket
+    ) -> list[Answer | BootlegError]:
+        if self.draining:
+            raise UnavailableError("the service is shutting down", retry_after=1)
+        rows: list[asyncio.Future[NDArray[np.float32]]] = []
+        try:
+            rows.extend(self._batcher.enqueue(image, output, ticket) for image in pixels)
+            async with _until(ticket):
+                await asyncio.wait(rows)
+        finally:
+            for row in rows:
+                if not row.cancel() and not row.cancelled():
+                    row.exception()  # seen, though the time is up
+        return [_outcome_of(row, output) for row in rows]
 
     async def close(self) -> None:
         """Finish what is in flight and what is being stored."""
         self.draining = True
-        tasks: list[asyncio.Task[Any]] = [flight.task for flight in self._flights.values()]
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*self._stores, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _key(self, output: str | Derived, data: bytes) -> CacheKey:
         kind = output if isinstance(output, str) else output.kind
         space = self._bundle.manifest.embedding_space
         return cache_key(space, self._bundle.sha256, self._preprocess_hash, kind, data)
 
-    async def _compute_once(self, key: CacheKey, data: bytes, output: str | Derived, claim: Claim) -> NDArray[Any]:
-        """Join the computation of an equal image, or begin it; leaving cancels it only for the last to leave."""
-        flight = self._flights.get(key.digest)
-        if flight is None or flight.failed:  # perhaps for want of time, of which this claim has more
-            flight = self._begin(key, data, output)
-        flight.standing.join(claim)
+    async def _compute_each(
+        self, wanted: Sequence[tuple[CacheKey, bytes]], output: str | Derived, claim: Claim
+    ) -> list[NDArray[Any] | BaseException]:
+        """Join the computations of equal images, or begin them; leaving cancels one only for the last to leave."""
+        flights = [self._board(key, data, output, claim) for key, data in wanted]
         try:
-            return await asyncio.shield(flight.task)
+            await asyncio.wait([flight.answer for flight in flights])  # which cancels none of them
         finally:
-            flight.standing.leave(claim)
-            if flight.standing.deserted and not flight.task.done():
-                flight.task.cancel()
-                self._land(key, flight)
+            for (key, _), flight in zip(wanted, flights, strict=True):
+                self._leave(key, flight, claim)
+        return [flight.answer.exception() or flight.answer.result() for flight in flights]
 
-    def _begin(self, key: CacheKey, data: bytes, output: str | Derived) -> _Flight:
-        standing = Standing()
-        flight = _Flight(asyncio.create_task(self._compute(key, data, output, standing)), standing)
-        self._flights[key.digest] = flight
-        flight.task.add_done_callback(lambda _: self._land(key, flight))
+    def _board(self, key: CacheKey, data: bytes, output: str | Derived, claim: Claim) -> _Flight:
+        flight = self._flights.get(key.digest)
+        if flight is None or flight.answer.done():
+            loop = asyncio.get_running_loop()
+            flight = self._flights[key.digest] = _Flight(loop.create_future(), Standing())
+            flight.standing.join(claim)  # before its task, which begins with whose it is
+            flight.task = loop.create_task(self._fly(flight, key, data, output))
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(self._tasks.discard)
+        else:
+            flight.standing.join(claim)
         return flight
+
+    def _leave(self, key: CacheKey, flight: _Flight, claim: Claim) -> None:
+        flight.standing.leave(claim)
+        if flight.standing.deserted and not flight.answer.done():
+            assert flight.task is not None
+            flight.task.cancel()
+            self._land(key, flight)
 
     def _land(self, key: CacheKey, flight: _Flight) -> None:
         """Forget a flight; not its successor, which may have taken the place of an abandoned one."""
         if self._flights.get(key.digest) is flight:
             del self._flights[key.digest]
 
-    async def _compute(self, key: CacheKey, data: bytes, output: str | Derived, standing: Standing) -> NDArray[Any]:
-        if isinstance(output, str):
-            value = await self._encode(data, output, standing)
-        else:
-            value = await self._derive(data, output, standing)
+    async def _fly(self, flight: _Flight, key: CacheKey, data: bytes, output: str | Derived) -> None:
+        """Compute, answer, and only then store."""
+        make = self._encode if isinstance(output, str) else self._derive
+        try:
+            value = await make(data, output, flight.standing)  # type: ignore[arg-type]  # the one for this output
+        except Exception as error:  # noqa: BLE001  # whoever waits for the answer raises it
+            flight.answer.set_exception(error)
+            flight.answer.exception()  # seen, though all who waited may have left in the meantime
+            return
+        except asyncio.CancelledError:
+            flight.answer.cancel()
+            raise
+        finally:
+            self._land(key, flight)
+        flight.answer.set_result(value)
         if value.nbytes <= MAX_KEPT_BYTES or isinstance(output, str):
-            store = asyncio.create_task(self._cache.put(key, value))
-            self._stores.add(store)
-            store.add_done_callback(self._stores.discard)
-        return value
+            await self._cache.put(key, value)
 
     async def _encode(self, data: bytes, output: str, standing: Standing) -> NDArray[Any]:
         pixels = await self._decode.decode(data, standing)
-        row = await self._batcher.submit(pixels, output, standing)
-        with np.errstate(over="ignore"):
-            value: NDArray[Any] = row.astype(STORED_DTYPE.get(output, np.float32), copy=False)
-        if not np.isfinite(value).all():  # float16 overflow
-            raise EngineError("the model's answer for this image does not fit float16")
-        return value
+        return _stored(await self._batcher.submit(pixels, output, standing), output)
 
     async def _derive(self, data: bytes, output: Derived, standing: Standing) -> NDArray[Any]:
         key = self._key(output.source, data)
         (source,) = await self._cache.get([key])
         if source is None:
-            source = await self._compute_once(key, data, output.source, standing)
+            (computed,) = await self._compute_each([(key, data)], output.source, standing)
+            if isinstance(computed, BaseException):
+                raise computed
+            source = computed
         return await output.make(data, source, standing)
+
+
+@contextlib.asynccontextmanager
+async def _until(ticket: Ticket) -> AsyncIterator[None]:
+    """Work that ends with the ticket's time."""
+    begun = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(ticket.deadline):
+            yield
+    except TimeoutError:
+        seconds = max(0.0, (ticket.deadline or begun) - begun)
+        raise DeadlineError(f"the answer was not ready within {seconds:.2f} s", retry_after=1) from None
+
+
+def _stored(row: NDArray[np.float32], output: str) -> NDArray[Any]:
+    """The row as it is kept and answered."""
+    with np.errstate(over="ignore"):
+        value: NDArray[Any] = row.astype(STORED_DTYPE.get(output, np.float32), copy=False)
+    if not np.isfinite(value).all():  # float16 overflow
+        raise EngineError("the model's answer for this image does not fit float16")
+    return value
+
+
+def _outcome_of(row: asyncio.Future[NDArray[np.float32]], output: str) -> Answer | BootlegError:
+    error = row.exception()
+    try:
+        return _outcome(error if error is not None else _stored(row.result(), output))
+    except EngineError as unfit:
+        return unfit
+
+
+def _outcome(result: NDArray[Any] | BaseException) -> Answer | BootlegError:
+    """What one image came to; what is no error of ours is raised."""
+    if isinstance(result, BootlegError):
+        return result
+    if isinstance(result, BaseException):
+        raise result
+    return Answer(result, hit=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +79,13 @@ def binary(chosen: Rows, wire: Wire) -> tuple[bytes, dict[str, str]]:
         headers["X-Errors"] = ", ".join(f"{i}={error.code}" for i, error in named)
     if wire == answers.NPY:
         return answers.npy(array), headers
-    return array.tobytes(), headers | {"X-Shape": ",".join(map(str, array.shape)), "X-Dtype": str(array.dtype)}
+    return array.tobytes(), headers | {"X-Shape": ",".join(map(str, array.shape)), "X-Dtype": _name(array.dtype)}
+
+
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """NumPy puts a dtype's name together anew each time."""
+    return str(dtype)
 
 
 def _cache_header(found: Sequence[Answer | BootlegError]) -> str:

@@ -114,6 +114,8 @@ def check_options(request: Request, model: type[BaseModel] | None = None) -> Non
     Raises:
         RequestError: with the options that it has.
     """
+    if not request.scope["query_string"]:
+        return
     known = model.model_fields if model else {}
     if not set(request.query_params) <= set(known):
         raise RequestError(f"query: an unknown option; known here: {', '.join(known) or 'none'}")

@@ -105,7 +105,7 @@ async def test_a_frozen_server_is_left_alone_after_a_few_deadlines(engine, serve
             assert await asked(served, number) == "miss"
             number += 1
         assert number <= 3
-        await eventually(lambda: not served.service.pipeline._stores)
+        await eventually(lambda: not served.service.pipeline._tasks)
         made = len(calls)
         assert made <= 6  # a look-up and a store for each of at most three requests
         for number in range(100, 110):

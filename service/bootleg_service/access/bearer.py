@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from bootleg_service.errors import UnauthorizedError
 
@@ -38,18 +39,24 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="neede
 
 
 async def authorised(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
+    """The dependency: :func:`admit`, and what the OpenAPI document says of it."""
+    admit(request)
+
+
+def admit(request: Request) -> None:
     """Let a request with a valid key pass, or any request when the server has no keys.
 
     Raises:
         UnauthorizedError: no key, or a wrong one; the answer is the same.
     """
-    state = request.app.state
-    ring: KeyRing | None = state.admin_keys if request.url.path.startswith(ADMIN) else state.keys
-    if ring is None or request.url.path in state.open:
+    state, path = request.app.state, request.scope["path"]
+    ring: KeyRing | None = state.admin_keys if path.startswith(ADMIN) else state.keys
+    if ring is None or path in state.open:
         return
-    key = ring.find(credentials.credentials.encode("latin-1", "replace")) if credentials is not None else None
+    scheme, credentials = get_authorization_scheme_param(request.headers.get("authorization"))
+    key = ring.find(credentials.encode("latin-1", "replace")) if scheme.lower() == "bearer" and credentials else None
     if key is None:
         raise UnauthorizedError("a valid API key is needed: Authorization: Bearer KEY")
     request.state.key = key

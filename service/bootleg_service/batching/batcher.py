@@ -9,7 +9,6 @@ is alone: one image's fault is nobody else's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -92,6 +91,7 @@ class Batcher:
         self._closing = False
         self._free_at = 0.0
         self._prepared: _Prepared | None = None
+        self._done: list[tuple[list[Item], dict[str, NDArray[np.float32]]]] = []
         self._failed_in_a_row = 0
         self._moved = 0.0
         self._clock = time.monotonic
@@ -171,6 +171,12 @@ class Batcher:
             UnavailableError: the service is shutting down, or the model fails on everything.
             EngineError: the model failed on this image alone.
         """
+        return await self.enqueue(pixels, output, ticket)
+
+    def enqueue(
+        self, pixels: NDArray[np.uint8], output: str, ticket: Claim = ANYBODY
+    ) -> asyncio.Future[NDArray[np.float32]]:
+        """As :meth:`submit`, for callers with several images: no task waits for each. Cancel it when nobody waits."""
         self._admit(pixels, ticket)
         loop = asyncio.get_running_loop()
         if not len(self._queue):
@@ -179,7 +185,7 @@ class Batcher:
         item = Item(pixels, output, loop.create_future(), loop.time(), ticket)
         self._queue.push(item)
         self._changed.set()
-        return await item.answer
+        return item.answer
 
     def expected_wait(self, ticket: Claim = ANYBODY) -> float:
         """Seconds until an image that came now would be answered, by what batches have taken lately."""
@@ -223,15 +229,19 @@ class Batcher:
                     return
                 continue
             running = asyncio.create_task(self._execute(self._prepared.items, self._prepared.pixels))
+            running.add_done_callback(lambda _: self._changed.set())
             self._executing, self._prepared = True, None
+            self._answer_done()  # now that the next batch is on its way: writing answers keeps the loop busy for long
             while not running.done():
                 if self._prepared is None and len(self._queue) >= self._ceiling.now:
                     self._prepared = self._prepare()
-                await self._wait_for_change(also=running)
+                await self._wait_for_change()
             await running
             self._executing = False
             if self._prepared is not None and all(item.answer.done() for item in self._prepared.items):
                 self._prepared = None  # everybody who waited for it has left
+            if self._prepared is None:
+                self._answer_done()
 
     async def _wait_until_worth_running(self) -> None:
         """Return when a batch should go: at once if it is full or nothing more is about to arrive.
@@ -242,25 +252,20 @@ class Batcher:
             await self._wait_for_change()
         fixed = self._latency.fixed
         longest = self._settings.max_wait_seconds
-        begun = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         until = begun + (longest if fixed is None else min(longest, fixed))
+        waker = loop.call_at(until, self._changed.set)
         while 0 < len(self._queue) < self._ceiling.now and self._arriving() and not self._closing:
-            left = until - asyncio.get_running_loop().time()
-            if left <= 0:
+            if loop.time() >= until:
                 break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._wait_for_change()
-        self._of_model.batch_wait.observe(asyncio.get_running_loop().time() - begun)
+            await self._wait_for_change()
+        waker.cancel()
+        self._of_model.batch_wait.observe(loop.time() - begun)
 
-    async def _wait_for_change(self, also: asyncio.Task[None] | None = None) -> None:
+    async def _wait_for_change(self) -> None:
         self._changed.clear()
-        if also is None:
-            await self._changed.wait()
-            return
-        changed = asyncio.ensure_future(self._changed.wait())
-        await asyncio.wait({changed, also}, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
+        await self._changed.wait()
 
     def _prepare(self) -> _Prepared | None:
         """Take the images whose turn it is and whose answer somebody still waits for, and stack them."""
@@ -293,9 +298,15 @@ class Batcher:
         self._latency.observe(size, elapsed)
         self._ceiling.passed(len(items))
         self._failed_in_a_row = 0
+        self._done.append((items, results))
         self._count(items, size, begun, elapsed)
-        for row, item in enumerate(items):
-            _answer(item, results[item.output][row])
+
+    def _answer_done(self) -> None:
+        """Answer the images of the batches that have run."""
+        done, self._done = self._done, []
+        for items, results in done:
+            for row, item in enumerate(items):
+                _answer(item, results[item.output][row])
 
     def _count(self, items: list[Item], size: int, begun: float, elapsed: float) -> None:
         for item in items:
@@ -330,6 +341,7 @@ class Batcher:
             return
         middle = len(items) // 2
         await self._execute(items[:middle], pixels[:middle])
+        self._answer_done()
         await self._execute(items[middle:], pixels[middle:])
 
 

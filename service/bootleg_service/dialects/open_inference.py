@@ -1,25 +1,39 @@
 """The Open Inference Protocol (v2) over HTTP: what Triton's and KServe's clients and meshes speak.
 
-One input, ``images``: BYTES ``[n]``, each an encoded file, decoded here. The outputs are the encoder's, as float32.
+One input: ``images``, BYTES ``[n]``, each an encoded file, decoded here; or ``pixels``, UINT8 ``[n, H, W, 3]``, the
+encoder's own input, which goes straight to the batcher. The outputs are the encoder's, as float32.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from bootleg_service import answers, documents
 from bootleg_service.admission import admit
+from bootleg_service.bodies import read_body
 from bootleg_service.dialects.envelopes import OPEN_INFERENCE
-from bootleg_service.dialects.tensors import HEADER_LENGTH, INPUT, OUTPUTS, InferBody, parse_infer, write_answer
+from bootleg_service.dialects.tensors import (
+    HEADER_LENGTH,
+    IMAGES,
+    OUTPUTS,
+    PIXELS,
+    InferBody,
+    json_length,
+    parse_infer,
+    write_answer,
+)
+from bootleg_service.direct_route import DirectRoute
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import UnavailableError
 from bootleg_service.health import not_live, not_ready, summary
-from bootleg_service.json_bodies import read_json
+from bootleg_service.json_bodies import LARGE_BYTES
 from bootleg_service.respond import respond, rows, settle
 from bootleg_service.selection import check_options
 from bootleg_service.state import models_of, service_of
@@ -27,11 +41,13 @@ from bootleg_service.state import models_of, service_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from bootleg_bundle.errors import BootlegError
     from bootleg_service.batching.ticket import Ticket
     from bootleg_service.pipeline import Answer, Pipeline
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=DirectRoute)
 
 
 class InferAnswer(BaseModel):
@@ -79,12 +95,15 @@ async def ready(request: Request) -> dict[str, bool]:
 async def model_metadata(request: Request, model: str) -> dict[str, Any]:
     """The model's tensors."""
     service = service_of(request, model)
-    shapes = service.bundle.manifest.outputs.row_shapes
+    shapes, spec = service.bundle.manifest.outputs.row_shapes, service.bundle.manifest.preprocess
     return {
         "name": model,
         "versions": ["1"],
         "platform": "onnxruntime_onnx",
-        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+        "inputs": [
+            {"name": IMAGES, "datatype": "BYTES", "shape": [-1]},
+            {"name": PIXELS, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]},
+        ],
         "outputs": [{"name": name, "datatype": "FP32", "shape": [-1, *shapes[name]]} for name in OUTPUTS],
         "parameters": {"embedding_space": service.bundle.manifest.embedding_space},
     }
@@ -103,18 +122,23 @@ async def model_ready(request: Request, model: str) -> dict[str, Any]:
 @router.post("/models/{model}/infer", **_INFER)
 @router.post("/models/{model}/versions/1/infer", include_in_schema=False)
 async def infer(request: Request, model: str) -> Response:
-    """Run the encoder on images."""
+    """Run the encoder on images: on encoded files (``images``), or on its own input (``pixels``), one of the two.
+
+    Ready pixels are computed as they come, past the cache: whoever has them has decoded the image already and can keep
+    what came of it.
+    """
     service = service_of(request, model)
     service.check_pinned_space(request)
     check_options(request)
-    limits = service.settings.limits
-    header = request.headers.get(HEADER_LENGTH)
-    body, images = await read_json(request, limits, lambda raw: parse_infer(raw, header, limits))
+    limits, manifest = service.settings.limits, service.bundle.manifest
+    raw = await read_body(request, limits.max_body_bytes, limits.receive_seconds)
+    length = json_length(raw, request.headers.get(HEADER_LENGTH))
+    parse = partial(parse_infer, raw, length, limits, manifest.preprocess)
+    body, images = await asyncio.to_thread(parse) if length > LARGE_BYTES else parse()
     ticket = admit(request, len(images))
     found = await while_connected(request, _each(service.pipeline, images, list(body.wanted), ticket))
     for of_output in found:
-        settle(of_output, INPUT)
-    manifest = service.bundle.manifest
+        settle(of_output, body.inputs[0].name)
 
     def encode() -> tuple[bytes, dict[str, str]]:
         shapes = manifest.outputs.row_shapes
@@ -131,6 +155,13 @@ async def infer(request: Request, model: str) -> Response:
 
 
 async def _each(
-    pipeline: Pipeline, images: Sequence[bytes | BootlegError], outputs: Sequence[str], ticket: Ticket
-) -> list[list[Answer | BootlegError]]:
+    pipeline: Pipeline,
+    images: Sequence[bytes | BootlegError] | NDArray[np.uint8],
+    outputs: Sequence[str],
+    ticket: Ticket,
+) -> Sequence[Sequence[Answer | BootlegError]]:
+    if isinstance(images, np.ndarray):
+        if len(outputs) == 1:
+            return [await pipeline.answer_ready(images, outputs[0], ticket)]
+        return await asyncio.gather(*(pipeline.answer_ready(images, output, ticket) for output in outputs))
     return await asyncio.gather(*(pipeline.answer_each(images, output, ticket) for output in outputs))

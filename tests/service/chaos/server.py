@@ -44,7 +44,7 @@ def main(port: int, redis_url: str, keys_file: str, seed: int) -> None:
     async def pending() -> dict[str, list[str] | int]:
         tasks = sorted(task.get_coro().__qualname__ for task in asyncio.all_tasks() - {asyncio.current_task()})
         pipeline = app.state.models.default.pipeline
-        return {"tasks": tasks, "flights": len(pipeline._flights), "stores": len(pipeline._stores)}
+        return {"tasks": tasks, "flights": len(pipeline._flights), "stores": len(pipeline._tasks)}
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_graceful_shutdown=20)

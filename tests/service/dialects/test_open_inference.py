@@ -7,9 +7,11 @@ import httpx
 import numpy as np
 import pytest
 
+from bootleg_bundle.images import decode
+from bootleg_bundle.preprocess import PreprocessSpec, apply
 from bootleg_service.examples import EXAMPLE_BASE64
 from tests.service.fake_engine import DIM, GRID, NAME, SPACE, embedding_of, patch_tokens_of
-from tests.service.pictures import shade, truncated_jpeg
+from tests.service.pictures import SIDE, shade, truncated_jpeg
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed: pip install -e '.[dev]'")
 InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
@@ -36,7 +38,10 @@ def test_the_server_and_its_model_are_live_ready_and_described(client):
     assert not client.is_model_ready("clip")
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
     model = client.get_model_metadata(NAME)
-    assert model["inputs"] == [{"name": "images", "datatype": "BYTES", "shape": [-1]}]
+    assert model["inputs"] == [
+        {"name": "images", "datatype": "BYTES", "shape": [-1]},
+        {"name": "pixels", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3]},
+    ]
     assert {"name": "embedding", "datatype": "FP32", "shape": [-1, DIM]} in model["outputs"]
 
 
@@ -68,6 +73,71 @@ def test_json_takes_base64(server, b64, flat):
     (output,) = response.json()["outputs"]
     assert (output["shape"], output["datatype"]) == ([2, DIM], "FP32")
     np.testing.assert_array_equal(np.float32(output["data"]).reshape(2, DIM), [embedding_of(3), embedding_of(1)])
+
+
+def ready(*numbers):
+    return np.stack([apply(PreprocessSpec(height=SIDE, width=SIDE), decode(shade(number))) for number in numbers])
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_ready_pixels_go_past_decode_and_cache(client, server, binary):
+    tensor = triton.InferInput("pixels", [2, SIDE, SIDE, 3], "UINT8")
+    tensor.set_data_from_numpy(ready(3, 1), binary_data=binary)
+    wanted = [triton.InferRequestedOutput("embedding", binary_data=binary)]
+    server.engine.numbers.clear()
+    for _ in range(2):
+        answer = client.infer(NAME, [tensor], outputs=wanted)
+        np.testing.assert_array_equal(answer.as_numpy("embedding"), [embedding_of(3), embedding_of(1)])
+    assert server.engine.numbers == [3, 1, 3, 1]  # computed both times
+
+
+def test_ready_pixels_may_be_nested_in_json(server):
+    data = ready(4).tolist()
+    tensor = {"name": "pixels", "shape": [1, SIDE, SIDE, 3], "datatype": "UINT8", "data": data}
+    response = httpx.post(
+        f"{server.url}/v2/models/{NAME}/infer", json={"inputs": [tensor], "outputs": [{"name": "embedding"}]}
+    )
+    (output,) = response.json()["outputs"]
+    np.testing.assert_array_equal(np.float32(output["data"]).reshape(1, DIM), [embedding_of(4)])
+
+
+PIXELS = SIDE * SIDE * 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "data", "says"),
+    [
+        ([1, SIDE, SIDE + 1, 3], [0] * PIXELS, f"takes [n, {SIDE}, {SIDE}, 3]"),
+        ([1, 3, SIDE, SIDE], [0] * PIXELS, f"takes [n, {SIDE}, {SIDE}, 3]"),
+        ([0, SIDE, SIDE, 3], [], "n from 1 to 32"),
+        ([33, SIDE, SIDE, 3], [0], "n from 1 to 32"),
+        ([1, SIDE, SIDE, 3], [0] * (PIXELS - 1), f"{PIXELS - 1:,} numbers were sent"),
+        ([1, SIDE, SIDE, 3], [[[[0], [0, 0]]]], "different lengths"),
+        ([1, SIDE, SIDE, 3], [256] * PIXELS, "less than or equal to 255"),
+        ([1, SIDE, SIDE, 3], [-1] * PIXELS, "greater than or equal to 0"),
+        ([1, SIDE, SIDE, 3], ["0"] * PIXELS, "integer"),
+        ([1, SIDE, SIDE, 3], None, "neither data nor binary_data_size"),
+    ],
+    ids=["wide", "planar", "none", "too many", "short", "ragged", "256", "negative", "text", "no data"],
+)
+def test_pixels_that_are_not_the_models_input_are_refused(server, shape, data, says):
+    tensor = {"name": "pixels", "shape": shape, "datatype": "UINT8", "data": data}
+    response = httpx.post(f"{server.url}/v2/models/{NAME}/infer", json={"inputs": [tensor]})
+    assert response.status_code == 400
+    assert says in response.json()["error"]
+    assert server.engine.batches == []
+
+
+def test_binary_pixels_are_counted(server):
+    tensor = {"name": "pixels", "shape": [2, SIDE, SIDE, 3], "datatype": "UINT8"}
+    head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": PIXELS}}]}).encode()
+    response = httpx.post(
+        f"{server.url}/v2/models/{NAME}/infer",
+        content=head + bytes(PIXELS),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+    )
+    assert response.status_code == 400
+    assert f"{PIXELS:,} numbers were sent" in response.json()["error"]
 
 
 def test_a_fault_is_the_clients_exception(client):
@@ -125,13 +195,15 @@ def test_a_header_length_that_cannot_be_is_refused(server, length):
     [
         {},
         {"inputs": []},
+        {"inputs": [{"name": "frames", "shape": [1], "datatype": "BYTES", "data": ["AAAA"]}]},
         {"inputs": [{"name": "pixels", "shape": [1], "datatype": "BYTES", "data": ["AAAA"]}]},
+        {"inputs": [{"name": "pixels", "shape": [1, SIDE, SIDE, 3], "datatype": "FP32", "data": [0.5]}]},
         {"inputs": [{"name": "images", "shape": [1], "datatype": "FP32", "data": [1.0]}]},
         {"inputs": [{"name": "images", "shape": [1], "datatype": "BYTES"}]},
         {"inputs": [{"name": "images", "shape": [1], "datatype": "BYTES", "data": ["https://x/y.png"]}]},
         {"inputs": [{"name": "images", "shape": [10**30], "datatype": "BYTES", "data": [EXAMPLE_BASE64]}]},
     ],
-    ids=["empty", "no inputs", "name", "datatype", "no data", "url", "shape"],
+    ids=["empty", "no inputs", "name", "pixels as files", "pixels as floats", "datatype", "no data", "url", "shape"],
 )
 def test_other_bodies_are_refused_in_the_protocols_shape(server, body):
     response = httpx.post(f"{server.url}/v2/models/{NAME}/infer", json=body)
