@@ -59,12 +59,12 @@ def whoever_asks(key, data):
     return unpack(CacheKey(key.text, data[place : place + 32]), data)
 
 
-def telling(request):
+def telling(error, request):
     return edge._envelope(request, 500, "internal_error", f"an error: {test_edge.MARKER}")
 
 
 async def crashing():
-    async def crash(images, output):
+    async def crash(images, output, ticket):
         raise RuntimeError(test_edge.MARKER)
 
     async with serving(FakeEngine()) as served:
@@ -134,7 +134,7 @@ GUARDS = {
         ),
     ),
     "no text of an exception": (
-        (edge, "_unforeseen", telling),
+        (edge, "_last_answer", telling),
         crashing,
     ),
 }
