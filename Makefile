@@ -24,7 +24,7 @@ $(DEV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/pip install --quiet --upgrade pip
 	$(DEV)/bin/python -c 'import torch' 2>/dev/null || $(DEV)/bin/pip install --quiet '$(TORCH)'
-	$(DEV)/bin/pip install --quiet --editable '.[cpu,training,export,dev]'
+	$(DEV)/bin/pip install --quiet --editable '.[cpu,training,export,dev,search-dev]'
 	touch $@
 
 setup: $(DEV)/.ready  ## make the development environment
