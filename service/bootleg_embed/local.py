@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bootleg_bundle.bundle import Bundle
+
 log = logging.getLogger("bootleg.embed")
+
+
+def served_by(bundle: Bundle, output: Output) -> Served:
+    """What a bundle's encoder computes, without opening it."""
+    manifest = bundle.manifest
+    row = manifest.outputs.row_shapes[GRAPH_OUTPUT[output]]
+    return Served(manifest.name, bundle.sha256, manifest.embedding_space, row)
 
 
 class LocalBackend:
@@ -51,9 +60,7 @@ class LocalBackend:
         self._spec = manifest.preprocess
         self._output = GRAPH_OUTPUT[output]
         self.group = batch
-        self.served = Served(
-            manifest.name, opened.sha256, manifest.embedding_space, manifest.outputs.row_shapes[self._output]
-        )
+        self.served = served_by(opened, output)
 
     def prepare(self, data: bytes) -> NDArray[np.uint8]:
         """Pixels ``[H, W, 3]``, under the limits of a user's own files."""

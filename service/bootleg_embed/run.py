@@ -10,7 +10,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,15 +18,15 @@ from bootleg_bundle.errors import DataError, ImageError
 from bootleg_embed.backend import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from bootleg_bundle.sources import Source
     from bootleg_embed.backend import Backend
+    from bootleg_embed.journal import Journal
     from bootleg_embed.progress import Meter
-    from bootleg_embed.store import Store
 
 Ids: TypeAlias = Literal["path", "name", "hash"]
 
@@ -53,6 +53,15 @@ class Options:
     commit_seconds: float = COMMIT_SECONDS
 
 
+class Rows(Protocol):
+    """Where rows go: ``store.Store``, or one part of many."""
+
+    journal: Journal
+
+    def append(self, ids: Sequence[str], rows: Sequence[NDArray[Any] | Failure], seconds: float) -> None:
+        """Write the next rows and count them."""
+
+
 @dataclass(frozen=True)
 class _Loaded:
     name: str
@@ -61,7 +70,7 @@ class _Loaded:
 
 
 def run(
-    source: Source, backend: Backend, store: Store, options: Options, meter: Meter, stop: Callable[[], bool]
+    source: Source, backend: Backend, store: Rows, options: Options, meter: Meter, stop: Callable[[], bool]
 ) -> bool:
     """Embed what the store's journal does not have yet.
 
@@ -99,7 +108,7 @@ def run(
                 names += [item.name for item in items]
                 failed = store.journal.failed + sum(isinstance(row, Failure) for row in rows)
                 meter.update(start + len(items), failed)
-                _check_share(failed, total, options.max_corrupt, names, rows)
+                check_share(failed, total, options.max_corrupt, zip(names, rows, strict=True))
                 heavy = sum(row.nbytes for row in rows if not isinstance(row, Failure)) > COMMIT_BYTES
                 if heavy or time.monotonic() - begun >= options.commit_seconds:
                     commit()
@@ -126,9 +135,14 @@ def _ahead(
             future.cancel()
 
 
-def _load(source: Source, number: int, backend: Backend, ids: Ids) -> _Loaded:
+def name_of(source: Source, number: int, ids: str) -> str:
+    """What an image is called before it is read; by ``hash``, only until then."""
     path = source.file(number)
-    name = path.rpartition("/")[2] if ids == "name" else path
+    return path.rpartition("/")[2] if ids == "name" else path
+
+
+def _load(source: Source, number: int, backend: Backend, ids: Ids) -> _Loaded:
+    name = name_of(source, number, ids)
     try:
         data = source.read(number)
         if ids == "hash":
@@ -157,12 +171,18 @@ def _checked(row: NDArray[Any] | Failure, dtype: str) -> NDArray[Any] | Failure:
     return narrow
 
 
-def _check_share(failed: int, total: int, allowed: float, names: list[str], rows: list[NDArray[Any] | Failure]) -> None:
-    """Stop as soon as it is certain that too many will have failed."""
+def check_share(
+    failed: int, total: int, allowed: float, latest: Iterable[tuple[str, NDArray[Any] | Failure]] = ()
+) -> None:
+    """Stop as soon as it is certain that too many will have failed.
+
+    Raises:
+        DataError: with the first failure of ``latest`` as an example.
+    """
     if failed <= allowed * total:
         return
-    last = next(((name, row) for name, row in zip(names, rows, strict=True) if isinstance(row, Failure)), None)
-    example = f", such as {last[0]}: {last[1].reason}" if last else ""
+    found = next(((name, row) for name, row in latest if isinstance(row, Failure)), None)
+    example = f", such as {found[0]}: {found[1].reason}" if found else ""
     raise DataError(
         f"{failed:,} of {total:,} images failed{example}; --max-corrupt {allowed:g} allows {int(allowed * total):,}. "
         "What was computed is kept: a higher limit goes on from here"
