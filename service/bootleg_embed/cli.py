@@ -26,6 +26,9 @@ SOME_FAILED = 3
 STOPPED = 75
 """EX_TEMPFAIL: everything computed is kept, and the same command goes on from there."""
 
+PART_IMAGES = 8192
+"""A worker that dies loses as much: minutes of a core. Parts are tens of megabytes."""
+
 
 @click.command(context_settings={"show_default": True})
 @click.argument("source")
@@ -47,6 +50,14 @@ STOPPED = 75
 @click.option(
     "--max-corrupt", type=click.FloatRange(0, 1), default=0.05, help="Stop when a larger share of the images fails."
 )
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", help="ray: a cluster, a folder of parts."
+)
+@click.option("--ray-address", help="HOST:PORT of a cluster, or auto. [default: a cluster on this machine]")
+@click.option("--workers", type=click.IntRange(1), help="Of the cluster. [default: as many as it has room for]")
+@click.option("--cpus-per-worker", type=click.IntRange(1), help="[default: 1]")
+@click.option("--gpus-per-worker", type=click.FloatRange(0), help="[default: 0]")
+@click.option("--part-images", type=click.IntRange(1), help="Images of a part. [default: 8192]")
 def embed(  # noqa: PLR0913  # one argument an option
     *,
     source: str,
@@ -64,12 +75,16 @@ def embed(  # noqa: PLR0913  # one argument an option
     dtype: str,
     ids: Ids,
     max_corrupt: float,
+    engine: str,
+    **spread: Any,
 ) -> None:
     """Embed a whole data set into one file, resumable at any moment.
 
     SOURCE is a folder of images, nested to any depth; tar archives (one, a folder of them, or a quoted pattern such as
     'shards/{000..127}.tar'); a .csv, .tsv, .txt or .parquet list with a column of paths; or a .parquet file with a
     column of encoded images.
+
+    With --engine ray the images are spread over the workers of a Ray cluster, and OUT is a folder of parquet parts.
 
     Run the same command again after a stop or a crash, and it goes on. Exit codes: 0 all images embedded; 3 done, but
     some images failed; 75 stopped by SIGTERM or Ctrl-C, or the service stayed away; 2 refused.
@@ -79,11 +94,20 @@ def embed(  # noqa: PLR0913  # one argument an option
 
     if url is not None and bundle is not None:
         raise ConfigError("--bundle and --url: the service has its own bundle; give one of the two")
+    settings: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
+    if engine == "ray":
+        if url is not None:
+            raise ConfigError("--url and --engine ray: a service is scaled by its replicas; give one of the two")
+        what = {"output": output, "dtype": dtype, "ids": ids, "batch": batch, "threads": decode_threads}
+        if not _over_cluster(source, out, bundle, settings, what, spread, max_corrupt=max_corrupt):
+            sys.exit(SOME_FAILED)
+        return
+    if given := [name for name, value in spread.items() if value is not None]:
+        raise ConfigError(f"--{given[0].replace('_', '-')} {spread[given[0]]}: only with --engine ray")
     if url is not None:
         open_backend = _remote(url, api_key, output, wait_seconds)
     else:
-        engine = {"device": device, "precision": precision, "threads": threads}
-        open_backend = _local(bundle, engine, output, batch)
+        open_backend = _local(bundle, settings, output, batch)
     options = Options(ids=ids, threads=decode_threads or usable_cores(), max_corrupt=max_corrupt)
     with contextlib.ExitStack() as held:
         images = open_source(source)
@@ -168,6 +192,34 @@ def _say_and_exit(out: Path, journal: Journal, seconds: float, done: int, *, com
     click.echo(f"{out}: {total:,} rows, {failed:,} failed, {speed}")
     if failed:
         sys.exit(SOME_FAILED)
+
+
+def _over_cluster(
+    source: str,
+    out: Path,
+    bundle: Path | None,
+    settings: dict[str, Any],
+    what: dict[str, Any],
+    spread: dict[str, Any],
+    *,
+    max_corrupt: float,
+) -> bool:
+    """Whether every image has a row."""
+    from bootleg_embed.parts.cluster import Pool, library
+
+    library()
+    from bootleg_embed.parts.cli import compose, embed_over_cluster
+    from bootleg_embed.parts.worker import Wanted
+
+    cpus, gpus = spread["cpus_per_worker"] or 1, spread["gpus_per_worker"] or 0.0
+    pool = Pool(spread["ray_address"], spread["workers"] or 0, cpus, gpus)
+    settings["threads"] = settings["threads"] or cpus
+    if gpus and settings["device"] == "auto":
+        settings["device"] = "cuda"  # a GPU that was asked for and cannot be had is an error, not a slow run
+    what["threads"] = what["threads"] or cpus
+    wanted = Wanted(**what, part_images=spread["part_images"] or PART_IMAGES)
+    job, images, fingerprints = compose(source, out, bundle, settings, wanted)
+    return embed_over_cluster(job, pool, images, fingerprints, max_corrupt)
 
 
 def _local(bundle: Path | None, engine: dict[str, Any], output: Output, batch: int) -> Callable[[], Backend]:
