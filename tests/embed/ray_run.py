@@ -7,16 +7,13 @@ of ``tests.embed.ray_workers``.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
 
-from bootleg_embed.parts.cli import compose
+from bootleg_embed.parts.cli import compose, embed_over_cluster
 from bootleg_embed.parts.cluster import Pool, library
-from bootleg_embed.parts.drive import drive
 from tests.embed import ray_workers
-from tests.embed.made_up import Silent
 
 
 def cluster():
@@ -31,12 +28,9 @@ def cluster():
 
 
 def run(embedder, address, source, out, bundle):
-    """One run to its end; rows and failures."""
+    """The command from where its options are read."""
     job, images, prints = compose(source, Path(out), Path(bundle), ray_workers.ENGINE, ray_workers.WANTED)
-    display = contextlib.nullcontext(Silent())
-    chosen = getattr(ray_workers, embedder)
-    record, _ = drive(job, Pool(address, 2), images, prints, max_corrupt=1.0, shown=lambda *_: display, embedder=chosen)
-    sys.stdout.write(f"{record.rows} {record.failed}\n")
+    embed_over_cluster(job, Pool(address, 2), images, prints, 1.0, embedder=getattr(ray_workers, embedder))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,7 @@ def test_archives_lists_and_parquet_give_the_folders_vectors(pictures, tmp_path,
         (["--batch", "0"], "--batch"),
         (["--max-corrupt", "2"], "--max-corrupt"),
         (["--output", "cls"], "--output"),
+        (["--workers", "2"], "--workers 2: only with --engine ray"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(pictures, tmp_path, tiny_bundle, options, words):
@@ -184,7 +185,12 @@ def test_what_cannot_be_is_refused_by_name(pictures, tmp_path, tiny_bundle, opti
 
 
 @pytest.mark.parametrize(
-    ("missing", "options", "extra"), [("onnxruntime", [], "cpu"), ("httpx", ["--url", "http://127.0.0.1:9"], "client")]
+    ("missing", "options", "extra"),
+    [
+        ("onnxruntime", [], "cpu"),
+        ("httpx", ["--url", "http://127.0.0.1:9"], "client"),
+        ("ray", ["--engine", "ray"], "ray"),
+    ],
 )
 def test_a_missing_extra_answers_with_the_line_to_install(pictures, tmp_path, missing, options, extra):
     code = f"import sys; sys.modules[{missing!r}] = None; from bootleg_cli import main; main(sys.argv[1:])"
@@ -197,7 +203,7 @@ def test_a_missing_extra_answers_with_the_line_to_install(pictures, tmp_path, mi
 
 
 def test_the_help_imports_no_model_runtime_and_no_client():
-    heavy = ["torch", "onnxruntime", "httpx", "pyarrow", "bootleg_service", "bootleg_client"]
+    heavy = ["torch", "onnxruntime", "httpx", "pyarrow", "ray", "bootleg_service", "bootleg_client"]
     code = "import sys; from bootleg_cli import main\n"
     code += f"try: main(['embed', '--help'])\nfinally: print('imported:', [n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

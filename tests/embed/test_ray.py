@@ -107,7 +107,7 @@ def test_a_worker_killed_at_a_part_loses_nothing_and_doubles_nothing(pictures, t
     with driving(embedder, pictures, tmp_path / "out") as process:
         said, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert said.split() == ["51", "3"]
+    assert said.startswith(f"{tmp_path / 'out'}: 51 rows in 7 parts, 3 failed, ")
     check(tmp_path / "out", single)
     first, second = begun(tmp_path, FATAL)
     assert first != second
@@ -136,6 +136,18 @@ def test_a_driver_killed_goes_on_with_the_missing_parts_and_gives_the_same_bytes
     again = embed(pictures, out, *spread(cluster))
     assert again.returncode == 3
     assert again.stdout.rstrip().endswith("51 rows in 7 parts, 3 failed, complete already")
+
+
+def test_a_signal_ends_it_at_once_and_says_how_to_go_on(pictures, tmp_path, driving):
+    with driving("Stalls", pictures, tmp_path / "out") as process:
+        while len(list((tmp_path / "out").glob("part-*"))) < FATAL:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors
+    assert "run the same command again to go on" in errors
+    assert "Traceback" not in errors
 
 
 def test_without_an_address_a_cluster_is_started_here_and_stopped(pictures, tmp_path, embed):

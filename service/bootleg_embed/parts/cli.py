@@ -22,7 +22,7 @@ from bootleg_embed.parts.cluster import ClusterLostError
 from bootleg_embed.parts.drive import drive
 from bootleg_embed.parts.partition import Partition, listings
 from bootleg_embed.parts.plan import Plan
-from bootleg_embed.parts.worker import Job
+from bootleg_embed.parts.worker import Job, PartEmbedder
 from bootleg_embed.progress import meter
 
 if TYPE_CHECKING:
@@ -75,7 +75,15 @@ def compose(
     return Job(source, out.absolute(), plan, place, engine, wanted), images, fingerprints
 
 
-def embed_over_cluster(job: Job, pool: Pool, source: Source, fingerprints: Sequence[str], max_corrupt: float) -> bool:
+def embed_over_cluster(
+    job: Job,
+    pool: Pool,
+    source: Source,
+    fingerprints: Sequence[str],
+    max_corrupt: float,
+    *,
+    embedder: type[PartEmbedder] = PartEmbedder,
+) -> bool:
     """Run, say the outcome; whether every image has a row. Exits with 75 when it was stopped."""
     from bootleg_embed.cli import STOPPED
 
@@ -88,7 +96,9 @@ def embed_over_cluster(job: Job, pool: Pool, source: Source, fingerprints: Seque
 
     begun = time.monotonic()
     try:
-        record, computed = drive(job, pool, source, fingerprints, max_corrupt=max_corrupt, shown=shown)
+        record, computed = drive(
+            job, pool, source, fingerprints, max_corrupt=max_corrupt, shown=shown, embedder=embedder
+        )
     except (KeyboardInterrupt, ClusterLostError) as error:
         reason = f"the cluster gave up with {error}" if isinstance(error, ClusterLostError) else "told to"
         click.echo(f"stopped: {reason}; run the same command again to go on", err=True)

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bootleg_bundle.cores import usable_cores
 from bootleg_bundle.errors import ConfigError
 from bootleg_bundle.sources.extras import optional
-from bootleg_embed.parts.worker import PartEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bootleg_embed.parts.worker import Job
+    from bootleg_embed.parts.worker import Job, PartEmbedder
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Of a cluster that is started here; Ray would take 30 % of the memory for what are numbers of parts."""
@@ -109,7 +108,7 @@ def embed_parts(
     tasks: Sequence[tuple[int, str]],
     pool: Pool,
     workers: int,
-    embedder: type[PartEmbedder] = PartEmbedder,
+    embedder: type[PartEmbedder],
 ) -> Iterator[Answer]:
     """Have parts computed; answers come as they are ready, in any order.
 

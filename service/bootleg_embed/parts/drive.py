@@ -10,7 +10,6 @@ from bootleg_embed.parts.check import check_and_record
 from bootleg_embed.parts.cluster import connected, embed_parts, size
 from bootleg_embed.parts.part import count_part, read_ids
 from bootleg_embed.parts.plan import claimed, missing, recorded
-from bootleg_embed.parts.worker import PartEmbedder
 from bootleg_embed.run import check_share
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from bootleg_bundle.sources import Source
     from bootleg_embed.parts.cluster import Pool
     from bootleg_embed.parts.plan import Record
-    from bootleg_embed.parts.worker import Job
+    from bootleg_embed.parts.worker import Job, PartEmbedder
     from bootleg_embed.progress import Meter
 
 
@@ -33,7 +32,7 @@ def drive(
     *,
     max_corrupt: float,
     shown: Callable[[int, int], AbstractContextManager[Meter]],
-    embedder: type[PartEmbedder] = PartEmbedder,
+    embedder: type[PartEmbedder],
 ) -> tuple[Record, int]:
     """Go on with what is there until all of it is.
 
