@@ -286,12 +286,54 @@ def _export(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, body)
 
 
+def _embed_cost(rows: list[dict[str, Any]]) -> str:
+    """One column an encoder: milliseconds and share of each stage."""
+    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    cells = {
+        (row["stage"], row["encoder"]): f"{row['ms_per_image']:.3f} ms, {100 * row['share']:.1f} %" for row in rows
+    }
+    body = [
+        [stage, *(cells[stage, encoder] for encoder in encoders)] for stage in dict.fromkeys(r["stage"] for r in rows)
+    ]
+    totals = [sum(row["ms_per_image"] for row in rows if row["encoder"] == encoder) for encoder in encoders]
+    body.append(["all", *(f"{total:.1f} ms" for total in totals)])
+    return _markdown(["stage", *encoders], body)
+
+
+def _embed_cost_images(rows: list[dict[str, Any]]) -> str:
+    """Arithmetic on the measured costs: core-hours, what is written, and what indexes of it take."""
+    head = ["images", "encoder", "core-hours", "read", "written", "flat, float32", "HNSW, M = 32", "IVF-PQ, 64 bytes"]
+    body = []
+    for images in (10**6, 10**8, 10**9):
+        for (encoder,), group in _grouped(rows, lambda row: (row["encoder"],)).items():
+            one = group[0]
+            vector = 4 * one["dimensions"]
+            # HNSW keeps 2 M links of 4 bytes in its lowest layer, where nearly all are; PQ keeps an 8-byte id.
+            sizes = (one["input_bytes"], one["output_bytes"], vector, vector + 2 * 32 * 4, 64 + 8)
+            hours = sum(row["ms_per_image"] for row in group) * images / 3.6e6
+            body.append(
+                [
+                    f"{images:.0e}".replace("e+0", "e"),
+                    encoder,
+                    f"{hours:,.1f}",
+                    *(_size(images * size) for size in sizes),
+                ]
+            )
+    return _markdown(head, body)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count < 1e12 else f"{count / 1e12:.2f} TB"
+
+
 def _markdown(head: list[str], body: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "embed_cost": _embed_cost,
+    "embed_cost:images": _embed_cost_images,
     "export": _export,
     "pretrain": _pretrain,
     "search": _search,
