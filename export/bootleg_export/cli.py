@@ -40,7 +40,7 @@ IGNORE = click.option(
 @click.option("--scenes", type=Folder, help="images/ and masks/: what each precision costs the heads on them.")
 @IGNORE
 @click.option(
-    "--int8-attention", is_flag=True, help="In int8, the products of attention too: smaller gain, larger error."
+    "--int8-attention", is_flag=True, help="In int8, the two products of attention too."
 )
 @click.option("--size", "sizes", default="", metavar="LIST", help="Input sides in pixels, a bundle for each.")
 @click.option("--external-data", is_flag=True, help="Weights in a file beside each graph, for models over 2 GiB.")

@@ -71,13 +71,21 @@ def quantize(
         )
         quantized = onnx.load(target)
     strip_metadata(quantized)
-    integers = {name for node in quantized.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     for name, kind in zip(operators, types, strict=True):
         nodes = [node for node in quantized.graph.node if node.op_type == kind]
-        done = sum(integers.issuperset(node.input[:2]) for node in nodes)
+        done = sum(_is_integer(node, quantized.graph) for node in nodes)
         if done != len(nodes):
             raise ParityError(f"int8: the quantiser took {done} of {len(nodes)} {NAMES[name]}")
     return quantized
+
+
+def _is_integer(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Whether both factors come from 8 bits; a linear layer's weights from 8 bits that are stored as such."""
+    sources = {other.output[0]: other.input[0] for other in graph.node if other.op_type == "DequantizeLinear"}
+    if not sources.keys() >= set(node.input[:2]):
+        return False
+    stored = {tensor.name for tensor in graph.initializer}
+    return node.op_type != OPERATORS["linear"] or sources[node.input[1]] in stored
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -171,9 +171,11 @@ def choose_precision(bundle: Bundle, device: str, asked: str) -> str:
     """The precision to serve.
 
     Raises:
-        StartupError: it was asked for by name and the bundle does not have it.
+        StartupError: it was asked for by name, and the bundle does not have it or the device cannot read it.
     """
     have = bundle.manifest.graphs
+    if device == "tensorrt" and asked == "int8":  # its 32-bit biases and zero points
+        raise StartupError("precision = 'int8': TensorRT does not read it, it is for processors; take fp16 or fp32")
     if asked == "auto":
         return next(precision for precision in PREFERRED[device] if precision in have)
     if asked not in have:

@@ -8,7 +8,9 @@ from onnx import TensorProto, numpy_helper
 import bootleg_export
 from bootleg_bundle.errors import ConfigError, ParityError
 from bootleg_export import precisions
+from bootleg_export.build import build_bundle
 from bootleg_export.external_data import save_model
+from bootleg_export.options import ExportOptions
 from bootleg_export.precisions import OPSETS, make_model, parse_precisions
 
 LOWER = ["fp16", "bf16", "int8"]
@@ -84,6 +86,20 @@ def test_in_int8_every_linear_layer_and_nothing_else_is_quantised_with_a_scale_f
     assert sum(node.op_type == "QuantizeLinear" for node in graph.node) == LINEARS
     assert sum(node.op_type == "Attention" for node in graph.node) == 3
     assert sum(node.op_type == "MatMul" for node in graph.node) == 0
+
+
+def test_attentions_products_are_quantised_when_they_are_asked_for_and_the_file_says_so(
+    tiny_checkpoint, photographs, tmp_path
+):
+    options = ExportOptions(("int8",), str(photographs), int8_attention=True)
+    built = build_bundle(tiny_checkpoint, tmp_path / "wide", name="wide", options=options)
+    graph = onnx.load(built.bundle.graph("int8")).graph
+    integers = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    assert len(products) == 2 * 3
+    assert all(integers.issuperset(node.input) for node in products)
+    record = built.bundle.manifest.graphs["int8"]
+    assert (record.calibration.operators, record.opset) == (("linear", "attention"), OPSETS["fp32"])
 
 
 def test_the_ranges_come_from_the_calibration_images(serving_graph, calibration, full_bundle, tmp_path):

@@ -195,3 +195,8 @@ def test_auto_takes_half_precision_on_a_gpu_that_has_it_and_integers_never(bundl
     several = type(bundle)(bundle.path, bundle.manifest.model_copy(update={"graphs": graphs}), bundle.sha256)
     assert choose_precision(several, device, "auto") == taken
     assert choose_precision(several, device, have[-1]) == have[-1]
+
+
+def test_integers_are_refused_for_tensorrt_which_does_not_read_them(bundle):
+    with pytest.raises(StartupError, match="'int8': TensorRT does not read it"):
+        choose_precision(bundle, "tensorrt", "int8")

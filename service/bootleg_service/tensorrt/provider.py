@@ -31,7 +31,6 @@ PRECISION_OPTIONS: Final = {
     "fp32": {},
     "fp16": {"trt_fp16_enable": "1"},
     "bf16": {"trt_bf16_enable": "1"},
-    "int8": {"trt_int8_enable": "1"},
 }
 """Kernels of a lower precision only where the graph itself has it: no graph is rounded behind its parity check."""
 

@@ -34,7 +34,7 @@ def built(graph, row, batches=BATCHES):
 
 def test_every_graph_of_a_bundle_builds_for_every_bucket(bundle):
     spec = bundle.manifest.preprocess
-    for precision in bundle.manifest.graphs:
+    for precision in bundle.manifest.graphs.keys() - {"int8"}:  # for processors: it is refused by name
         graph = bundle.graph(precision)
         plan = built(graph, (spec.height, spec.width, 3))
         weights = sum(np.prod(tensor.dims) for tensor in onnx.load(graph).graph.initializer)

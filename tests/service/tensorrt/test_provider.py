@@ -110,7 +110,7 @@ def test_a_runtime_without_the_providers_file_says_so(tmp_path, content):
 
 @pytest.mark.parametrize(
     ("precision", "flag"),
-    [("fp32", None), ("fp16", "trt_fp16_enable"), ("bf16", "trt_bf16_enable"), ("int8", "trt_int8_enable")],
+    [("fp32", None), ("fp16", "trt_fp16_enable"), ("bf16", "trt_bf16_enable")],
 )
 def test_kernels_of_a_lower_precision_are_allowed_for_its_own_graph_only(tiny_bundle, tmp_path, precision, flag):
     key = engine_key(tiny_bundle, precision, gpu="g", compute_capability="9.0", tensorrt="10.16.1", batches=(1, 8, 32))
