@@ -63,7 +63,7 @@ COMMANDS = {
     "report": Command(
         "bootleg_training.cli.report:report", "training", "Write a run's curves, verdict and pictures as one HTML page."
     ),
-    "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP."),
+    "serve": Command("bootleg_service.cli:serve", "cpu", "Serve a bundle over HTTP, or several."),
     "train": Command("bootleg_training.cli.train:train", "training", "Pretrain an encoder on unlabelled images."),
     "train-head": Command(
         "bootleg_training.cli.train_head:train_head",

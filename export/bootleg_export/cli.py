@@ -13,7 +13,7 @@ import click
 from bootleg_bundle.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from bootleg_export.build import Built
     from bootleg_export.check import Check
@@ -39,9 +39,7 @@ IGNORE = click.option(
 )
 @click.option("--scenes", type=Folder, help="images/ and masks/: what each precision costs the heads on them.")
 @IGNORE
-@click.option(
-    "--int8-attention", is_flag=True, help="In int8, the two products of attention too."
-)
+@click.option("--int8-attention", is_flag=True, help="In int8, the two products of attention too.")
 @click.option("--size", "sizes", default="", metavar="LIST", help="Input sides in pixels, a bundle for each.")
 @click.option("--external-data", is_flag=True, help="Weights in a file beside each graph, for models over 2 GiB.")
 def export(  # one argument an option
@@ -84,13 +82,7 @@ def verify(bundle: Path, data: str | None, test: str | None, scenes: Path | None
 
     if test is not None and data is None:
         raise ConfigError("--test needs --data, the images to learn from")
-    checks = [verify_bundle(bundle)]
-    if data is not None:
-        checks.append(_on_labelled("--data", lambda verify: verify.verify_tasks(bundle, data, test)))
-    if scenes is not None:
-        checks.append(
-            _on_labelled("--scenes", lambda verify: verify.verify_masks(bundle, scenes, ignore=_label(ignore)))
-        )
+    checks = [verify_bundle(bundle), *_on_labelled(bundle, data, test, scenes, _label(ignore))]
     if not _show_checks(chain.from_iterable(checks)):
         raise SystemExit(1)
 
@@ -99,18 +91,28 @@ def _label(ignore: int) -> int | None:
     return None if ignore < 0 else ignore
 
 
-def _on_labelled(option: str, make: Callable[[Any], Iterator[Check]]) -> Iterator[Check]:
+def _on_labelled(
+    bundle: Path, data: str | None, test: str | None, scenes: Path | None, ignore: int | None
+) -> list[Iterator[Check]]:
     """Checks on labelled images, whose packages are not those of the command.
 
     Raises:
         ConfigError: one of them is not installed.
     """
+    if data is None and scenes is None:
+        return []
     try:
-        from bootleg_export import verify_tasks
+        from bootleg_export.verify_tasks import verify_masks, verify_tasks
     except ModuleNotFoundError as error:
+        option = "--scenes" if data is None else "--data"
         line = "pip install 'bootleg-vision[training]'"
         raise ConfigError(f"{option} needs {error.name}, which is not installed; install it with: {line}") from error
-    return make(verify_tasks)
+    found = []
+    if data is not None:
+        found.append(verify_tasks(bundle, data, test))
+    if scenes is not None:
+        found.append(verify_masks(bundle, scenes, ignore=ignore))
+    return found
 
 
 def _progress(line: str) -> None:

@@ -12,6 +12,7 @@ from bootleg_bundle.sources import open_source
 from bootleg_embed.local import LocalBackend
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.metrics import Metrics
+from bootleg_service.settings import DecodeSettings
 from bootleg_training.data.decode import load
 from tests import images
 from tests.test_imports import ROOT, modules
@@ -44,7 +45,7 @@ def anyio_backend():
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 async def test_training_and_service_see_the_same_pixels(folder, spec):
     source = open_source(str(folder))
-    pool = DecodePool(DEFAULT_LIMITS, Metrics(), threads=1, max_waiting=100)
+    pool = DecodePool(DEFAULT_LIMITS, Metrics(), DecodeSettings())
     for number, name in enumerate(KINDS):
         data = images.ACCEPTED[name]()
         trained, _ = load(source, number, spec)
@@ -52,7 +53,7 @@ async def test_training_and_service_see_the_same_pixels(folder, spec):
         assert isinstance(trained, np.ndarray), (name, trained)
         np.testing.assert_array_equal(trained, served, err_msg=name)
         np.testing.assert_array_equal(served, apply(spec, decode(data)), err_msg=name)
-    pool.close()
+    await pool.close()
 
 
 def test_bulk_embedding_sees_them_too(tiny_bundle):

@@ -124,7 +124,7 @@ def test_verify_needs_images_to_learn_from(exported_bundle):
 
 
 def test_verify_on_labelled_images_without_torch_says_what_to_install(exported_bundle, monkeypatch):
-    for module in ("verify_tasks", "labelled", "tasks"):
+    for module in ("verify_tasks", "labelled", "mask_tasks", "tasks"):
         monkeypatch.delitem(sys.modules, f"bootleg_export.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it raises
     result = bootleg("verify", exported_bundle, "--data", "somewhere")
