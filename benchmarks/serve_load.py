@@ -80,6 +80,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._answer
 
+    @property
+    def closed(self) -> bool:
+        """Whether either side has hung up: the service does, on a connection that is idle for seconds."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """Hang up."""
         self._transport.close()
@@ -117,6 +122,8 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float, seed: int = 0) 
 
             async def one(request: bytes, due: float) -> None:
                 connection = await idle.get()
+                if connection.closed:
+                    connection = await _connect(port)
                 _check(await connection.ask(request))
                 load.latencies.append(time.perf_counter() - due)
                 idle.put_nowait(connection)
@@ -172,11 +179,14 @@ def _measured(run: Callable[[Load], Coroutine[Any, Any, None]]) -> Load:
     return load
 
 
+async def _connect(port: int) -> Connection:
+    return (await asyncio.get_running_loop().create_connection(Connection, HOST, port))[1]
+
+
 @contextlib.asynccontextmanager
 async def connected(port: int, count: int) -> AsyncIterator[list[Connection]]:
     """So many connections."""
-    loop = asyncio.get_running_loop()
-    opened = [(await loop.create_connection(Connection, HOST, port))[1] for _ in range(count)]
+    opened = [await _connect(port) for _ in range(count)]
     try:
         yield opened
     finally:
