@@ -158,11 +158,16 @@ class Metrics:
             self._models[name] = ModelMetrics(self, name)
         return self._models[name]
 
-    def forget(self, manifest: Manifest, engine: Engine, *, served: Collection[str]) -> None:
-        """Stop publishing what a model that was closed has left; its counts stay where its name is still ``served``."""
-        name = manifest.name
-        self.info.remove(name, manifest.embedding_space, engine.device, engine.precision)
-        if name not in served:
+    def describe(self, manifest: Manifest, engine: Engine) -> None:
+        """Say which model is served."""
+        self.info.labels(*_description(manifest, engine)).set(1)
+
+    def forget(self, manifest: Manifest, engine: Engine, *, served: Collection[tuple[Manifest, Engine]]) -> None:
+        """Stop publishing what a model that was closed has left, but for what those that are ``served`` have too."""
+        name, description = manifest.name, _description(manifest, engine)
+        if description not in {_description(*other) for other in served}:  # a new head changes none of the labels
+            self.info.remove(*description)
+        if name not in {other.name for other, _ in served}:
             del self._models[name], self.engine_busy.by_model[name]
             of_model = (self.batch_size, self.padding, self.batch_wait, self.queue_items, self.queue_bytes)
             for metric in (*of_model, self.latency_per_image, self.latency_fixed, self.canary, self.stalled):
@@ -171,6 +176,10 @@ class Metrics:
     def render(self) -> bytes:
         """Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _description(manifest: Manifest, engine: Engine) -> tuple[str, str, str, str]:
+    return manifest.name, manifest.embedding_space, engine.device, engine.precision
 
 
 class ModelMetrics:

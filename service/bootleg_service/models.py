@@ -254,7 +254,8 @@ class Models:
                     await old.let_go_by_all()
         finally:
             await old.close()
-        self.metrics.forget(old.bundle.manifest, old.engine, served={slot.name for slot in self.slots})
+        served = [(service.bundle.manifest, service.engine) for service in self.served]
+        self.metrics.forget(old.bundle.manifest, old.engine, served=served)
         log.info("the former %s has been closed", old.bundle.manifest.name)
 
     async def _reload_quietly(self) -> None:
