@@ -87,7 +87,9 @@ class Metrics:
         self.cache_breaker = Gauge(
             "bootleg_cache_breaker_open", "Whether calls of a shared cache are left out", ["store"], registry=r
         )
-        self.rejected = Counter("bootleg_rejected", "Images refused before they were queued", ["reason"], registry=r)
+        self.rejected = Counter(
+            "bootleg_rejected", "Images refused for want of room, time or quota", ["reason"], registry=r
+        )
         self.dropped = Counter("bootleg_dropped", "Queued images that were never computed", ["reason"], registry=r)
         self.decoders_replaced = Counter(
             "bootleg_decoders_replaced", "Decoding processes that were replaced, by why", ["reason"], registry=r
