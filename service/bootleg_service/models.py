@@ -198,7 +198,8 @@ class Models:
         """
         async with self._reloading:
             if not self.started or self.draining:
-                raise UnavailableError(f"the service is {'shutting down' if self.draining else 'starting'}")
+                doing = "shutting down" if self.draining else "starting"
+                raise UnavailableError(f"the service is {doing}", retry_after=1)
             done = []
             for slot in self.slots:
                 outcome = await self._renew(slot)

@@ -350,7 +350,7 @@ async def test_the_route_is_for_operators_alone_and_absent_without_their_keys(se
 async def test_nothing_is_reloaded_while_the_service_stops(served):
     served.models.drain()
     answer = await served.reload()
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "shutting down" in answer.text
 
 
