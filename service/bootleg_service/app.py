@@ -113,6 +113,8 @@ def create_app(
         app.include_router(routes_admin.router)
     if access.show_page:
         app.router.routes.extend(page_routes())
+    # A redirect to the path without its last slash would name the host that the request claims, and ask for no key.
+    app.router.redirect_slashes = False
     documents.install(app)
     install_error_handlers(app)
     app.add_middleware(HeldBodies, max_bytes=settings.limits.max_held_bytes, metrics=metrics)

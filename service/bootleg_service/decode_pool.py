@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from bootleg_bundle.images import ImageLimits
     from bootleg_service.batching.ticket import Claim
     from bootleg_service.bounded_pool import Workers
+    from bootleg_service.decode_processes import Encoded
     from bootleg_service.metrics import Metrics
     from bootleg_service.settings import DecodeSettings
-
-    Encoded = tuple[bytes, PreprocessSpec]
 
 
 class DecodePool:
@@ -83,12 +82,12 @@ class DecodePool:
             OverloadedError: too many images wait, or it would be decoded after the ticket's deadline.
             DeadlineError: the deadline passed while it waited.
         """
-        self._change(+1)
+        self.arriving += 1
         came = time.perf_counter()
         try:
             done, job = await self._pool.run((data, spec), ticket)
         finally:
-            self._change(-1)
+            self.arriving -= 1
         assert job.begun is not None
         self._count(job.begun - came, done, time.perf_counter() - job.begun)
         return done.pixels
@@ -109,9 +108,6 @@ class DecodePool:
         self._wait_seconds.observe(waited)
         self._decode_seconds.observe(done.decode_seconds)
         self._preprocess_seconds.observe(done.preprocess_seconds)
-
-    def _change(self, by: int) -> None:
-        self.arriving += by
 
 
 def _decode(limits: ImageLimits, encoded: Encoded) -> Decoded:

@@ -97,7 +97,7 @@ def start_service(bundle: Bundle, engine: Engine, shared: Shared) -> Service:
     )
     watchdog = Watchdog(batcher, metrics, model=name)
     pipeline = Pipeline(bundle, shared.cache, decode, batcher, metrics)
-    metrics.info.labels(name, manifest.embedding_space, engine.device, engine.precision).set(1)
+    metrics.describe(manifest, engine)
     batcher.start()
     watches = (
         asyncio.create_task(canary.watch(), name=f"canary of {name}"),

@@ -87,7 +87,9 @@ class Metrics:
         self.cache_breaker = Gauge(
             "bootleg_cache_breaker_open", "Whether calls of a shared cache are left out", ["store"], registry=r
         )
-        self.rejected = Counter("bootleg_rejected", "Images refused before they were queued", ["reason"], registry=r)
+        self.rejected = Counter(
+            "bootleg_rejected", "Images refused for want of room, time or quota", ["reason"], registry=r
+        )
         self.dropped = Counter("bootleg_dropped", "Queued images that were never computed", ["reason"], registry=r)
         self.decoders_replaced = Counter(
             "bootleg_decoders_replaced", "Decoding processes that were replaced, by why", ["reason"], registry=r
@@ -158,11 +160,16 @@ class Metrics:
             self._models[name] = ModelMetrics(self, name)
         return self._models[name]
 
-    def forget(self, manifest: Manifest, engine: Engine, *, served: Collection[str]) -> None:
-        """Stop publishing what a model that was closed has left; its counts stay where its name is still ``served``."""
-        name = manifest.name
-        self.info.remove(name, manifest.embedding_space, engine.device, engine.precision)
-        if name not in served:
+    def describe(self, manifest: Manifest, engine: Engine) -> None:
+        """Say which model is served."""
+        self.info.labels(*_description(manifest, engine)).set(1)
+
+    def forget(self, manifest: Manifest, engine: Engine, *, served: Collection[tuple[Manifest, Engine]]) -> None:
+        """Stop publishing what a model that was closed has left, but for what those that are ``served`` have too."""
+        name, description = manifest.name, _description(manifest, engine)
+        if description not in {_description(*other) for other in served}:  # a new head changes none of the labels
+            self.info.remove(*description)
+        if name not in {other.name for other, _ in served}:
             del self._models[name], self.engine_busy.by_model[name]
             of_model = (self.batch_size, self.padding, self.batch_wait, self.queue_items, self.queue_bytes)
             for metric in (*of_model, self.latency_per_image, self.latency_fixed, self.canary, self.stalled):
@@ -171,6 +178,10 @@ class Metrics:
     def render(self) -> bytes:
         """Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _description(manifest: Manifest, engine: Engine) -> tuple[str, str, str, str]:
+    return manifest.name, manifest.embedding_space, engine.device, engine.precision
 
 
 class ModelMetrics:

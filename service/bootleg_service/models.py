@@ -198,7 +198,8 @@ class Models:
         """
         async with self._reloading:
             if not self.started or self.draining:
-                raise UnavailableError(f"the service is {'shutting down' if self.draining else 'starting'}")
+                doing = "shutting down" if self.draining else "starting"
+                raise UnavailableError(f"the service is {doing}", retry_after=1)
             done = []
             for slot in self.slots:
                 outcome = await self._renew(slot)
@@ -254,7 +255,8 @@ class Models:
                     await old.let_go_by_all()
         finally:
             await old.close()
-        self.metrics.forget(old.bundle.manifest, old.engine, served={slot.name for slot in self.slots})
+        served = [(service.bundle.manifest, service.engine) for service in self.served]
+        self.metrics.forget(old.bundle.manifest, old.engine, served=served)
         log.info("the former %s has been closed", old.bundle.manifest.name)
 
     async def _reload_quietly(self) -> None:

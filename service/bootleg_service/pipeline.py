@@ -21,7 +21,7 @@ from bootleg_service.errors import DeadlineError, EngineError, UnavailableError
 from bootleg_service.telemetry.images import ImageOutcomes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
     from numpy.typing import NDArray
 
@@ -122,14 +122,7 @@ class Pipeline:
             DeadlineError: not all were ready by the ticket's deadline.
             UnavailableError: the service is shutting down.
         """
-        self._outcomes.asked(len(images))
-        try:
-            answers = await self._answer_each(images, output, ticket)
-        except BaseException as error:
-            self._outcomes.failed(len(images), output, error)
-            raise
-        self._outcomes.answered(answers, output)
-        return answers
+        return await self._counted(len(images), output, self._answer_each(images, output, ticket))
 
     async def _answer_each(
         self, images: Sequence[bytes | BootlegError], output: str | Derived, ticket: Ticket
@@ -167,14 +160,7 @@ class Pipeline:
             OverloadedError: the queue is full.
             UnavailableError: the service is shutting down.
         """
-        self._outcomes.asked(len(pixels))
-        try:
-            answers = await self._answer_ready(pixels, output, ticket)
-        except BaseException as error:
-            self._outcomes.failed(len(pixels), output, error)
-            raise
-        self._outcomes.answered(answers, output)
-        return answers
+        return await self._counted(len(pixels), output, self._answer_ready(pixels, output, ticket))
 
     async def _answer_ready(
         self, pixels: NDArray[np.uint8], output: str, ticket: Ticket
@@ -191,6 +177,19 @@ class Pipeline:
                 if not row.cancel() and not row.cancelled():
                     row.exception()  # seen, though the time is up
         return [_outcome_of(row, output) for row in rows]
+
+    async def _counted(
+        self, images: int, output: str | Derived, answering: Coroutine[Any, Any, list[Answer | BootlegError]]
+    ) -> list[Answer | BootlegError]:
+        """Await the answers; each image has one outcome, whatever comes."""
+        self._outcomes.asked(images)
+        try:
+            answers = await answering
+        except BaseException as error:
+            self._outcomes.failed(images, output, error)
+            raise
+        self._outcomes.answered(answers, output)
+        return answers
 
     async def close(self) -> None:
         """Finish what is in flight and what is being stored."""

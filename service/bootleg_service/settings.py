@@ -70,7 +70,7 @@ class BatchSettings(_Settings):
         0.004, description="longest wait for images that are still being decoded, when the device is free"
     )
     max_queue_items: Count = Field(512, description="decoded images waiting for the device")
-    max_queue_bytes: Count = Field(256 * 2**20, description="their pixels")
+    max_queue_bytes: Count = Field(256 * 2**20, description="pixels of those images")
     bulk_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.25, description="of the places, for bulk images that have waited for long while interactive ones wait too"
     )
@@ -134,7 +134,7 @@ class AccessSettings(_Settings):
     show_documents: bool | None = Field(None, description="/docs and /openapi.json; None: only without keys")
     show_page: bool = Field(default=True, description="the page at /; its files hold nothing and are open to everybody")
     show_metrics: bool | None = Field(
-        None, description="/metrics, for everybody or for nobody; None: as the other routes"
+        None, description="/metrics, for everybody or for nobody; when unset, as the other routes"
     )
     trusted_proxies: tuple[Network, ...] = Field((), description="whose X-Forwarded-For is believed")
     cors_origins: tuple[Origin, ...] = Field((), description="of web pages that may ask")

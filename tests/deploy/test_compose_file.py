@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import ipaddress
 import json
 import re
 import shutil
@@ -79,8 +80,25 @@ def test_what_is_published_is_published_to_this_machine_unless_somebody_says_oth
 
 def test_redis_and_prometheus_are_on_the_network_without_a_way_out():
     assert COMPOSE["networks"]["inner"] == {"internal": True}
-    for name in ("redis", "prometheus", "replica"):
+    for name in ("redis", "prometheus"):
         assert SERVICES[name]["networks"] == ["inner"]
+
+
+def test_replicas_believe_nginx_about_who_asks_and_nobody_else():
+    assert {name for name in SERVICES if "relay" in SERVICES[name].get("networks", ())} == {"replica", "nginx"}
+    assert SERVICES["replica"]["networks"] == ["inner", "relay"]
+    relay = COMPOSE["networks"]["relay"]
+    assert relay["internal"] is True
+    (pool,) = relay["ipam"]["config"]
+    address, subnet, given = (
+        re.sub(r"\$\{RELAY_NETWORK:-([0-9.]+)\}", r"\1", text)
+        for text in (SERVICES["nginx"]["networks"]["relay"]["ipv4_address"], pool["subnet"], pool["ip_range"])
+    )
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
+    assert ipaddress.ip_address(address) not in ipaddress.ip_network(given)
+    believed = [SERVICES[name]["environment"]["BOOTLEG_TRUSTED_PROXY"] for name in ("replica", "service")]
+    assert believed == [SERVICES["nginx"]["networks"]["relay"]["ipv4_address"], None]
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in (ROOT / "docker/nginx.conf").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import promql_parser
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 from bootleg_service.errors import STATUS
 from bootleg_service.metrics import Metrics, Read
+from bootleg_service.models import Reloaded
 from bootleg_service.stages import STAGES
 from bootleg_service.telemetry.endings import CLIENT_CLOSED
 
@@ -35,6 +37,7 @@ VALUES = {
     "job": {job["job_name"] for job in PROMETHEUS["scrape_configs"]},
 }
 """Labels whose values are a closed set: one that is asked for must be among them."""
+OF_RELOADS = {"outcome": set(get_args(get_type_hints(Reloaded)["outcome"]))}
 
 
 def exposed():
@@ -93,14 +96,15 @@ def check(expression):
     assert len(found) == len(re.findall(r"\b(?:bootleg|process)_\w+|\bup\b|\bALERTS\b", expression)), expression
     for selector in found:
         assert selector.name in EXPOSED, f"{selector.name}: no such metric"
+        values = VALUES | (OF_RELOADS if selector.name == "bootleg_reloads_total" else {})
         for matcher in selector.matchers.matchers:
             assert matcher.name in EXPOSED[selector.name], f"{selector.name} has no label {matcher.name}"
-            if matcher.name in VALUES:
-                assert any(re.fullmatch(matcher.value, value) for value in VALUES[matcher.name]), matcher.value
+            if matcher.name in values:
+                assert any(re.fullmatch(matcher.value, value) for value in values[matcher.name]), matcher.value
                 if str(matcher.op) == "MatchOp.Equal":
-                    assert matcher.value in VALUES[matcher.name]
+                    assert matcher.value in values[matcher.name]
                 elif re.fullmatch(r"[\w|]+", matcher.value):
-                    assert set(matcher.value.split("|")) <= VALUES[matcher.name], matcher.value
+                    assert set(matcher.value.split("|")) <= values[matcher.name], matcher.value
     labels = set().union(*(EXPOSED[selector.name] for selector in found))
     assert set(groupings(tree)) <= labels, expression
 

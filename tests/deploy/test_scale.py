@@ -179,6 +179,15 @@ def test_nginx_shows_no_metrics_and_answers_faults_in_the_services_own_envelope(
     assert int(headers["retry-after"]) >= 1
 
 
+def test_replicas_know_nginx_by_its_address(stack):
+    (nginx,) = stack.containers("nginx")
+    networks = inspect(nginx)["NetworkSettings"]["Networks"]
+    assert set(networks) == {f"{stack.name}_edge", f"{stack.name}_relay"}
+    believed = f"BOOTLEG_TRUSTED_PROXY={networks[f'{stack.name}_relay']['IPAddress']}"
+    for replica in stack.containers("replica"):
+        assert believed in inspect(replica)["Config"]["Env"]
+
+
 def test_a_frozen_replica_is_passed_over_with_the_whole_body(stack, picture):
     """It takes a connection and never answers: the time to read an answer finds it out, and not the caller."""
     bodies = [b"".join(_part(picture + bytes([n, i])) for i in range(8)) + b"--edge--\r\n" for n in range(6)]

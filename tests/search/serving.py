@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from typing import TYPE_CHECKING, Any
-
-import uvicorn
 
 from bootleg_bundle.bundle import Bundle
 from bootleg_service.app import create_app
+from tests.service import live
 from tests.service.serving import settings
 
 if TYPE_CHECKING:
@@ -20,17 +17,8 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def listening(app: Any) -> Iterator[str]:
     """Serve an application; gives its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with live.listening(app) as host:
+        yield f"http://{host}"
 
 
 @contextlib.contextmanager

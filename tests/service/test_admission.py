@@ -90,6 +90,8 @@ async def test_with_keys_the_share_is_the_key_s(tmp_path, monkeypatch):
         ("10.1.2.3", "10.1.2.3"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("no address: at all", "no address: at all"),
         ("", ""),
     ],
 )

@@ -59,6 +59,13 @@ async def test_an_unknown_path_is_404_in_the_envelope(served):
     assert error_of(response)["code"] == "not_found"
 
 
+@pytest.mark.parametrize("path", ["/v1/models/", "/embed/", "/admin/reload/"])
+async def test_a_path_with_a_slash_too_many_is_404_and_no_redirect_to_whatever_host_was_named(served, path):
+    response = await served.client.post(path, headers={"Host": "elsewhere.example"})
+    assert response.status_code == 404
+    assert "location" not in response.headers
+
+
 async def test_a_wrong_method_is_405_in_the_envelope_and_names_the_right_ones(served):
     response = await served.client.get(EMBEDDINGS)
     assert response.status_code == 405

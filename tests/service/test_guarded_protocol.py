@@ -6,6 +6,8 @@ import time
 
 import pytest
 import uvicorn
+from starlette.responses import Response
+from starlette.routing import Route
 
 from bootleg_service.app import create_app
 from bootleg_service.guarded_protocol import guarded
@@ -25,8 +27,8 @@ REQUEST = (
 class Server:
     """An application behind the protocol, on this event loop."""
 
-    def __init__(self, app, engine, port):
-        self.app, self.engine, self.port = app, engine, port
+    def __init__(self, app, engine, port, connections):
+        self.app, self.engine, self.port, self.connections = app, engine, port, connections
 
     def sample(self, name, **labels):
         return self.app.state.metrics.registry.get_sample_value(name, labels) or 0
@@ -48,7 +50,8 @@ async def listening(**limits):
     task = asyncio.create_task(server._serve())
     await eventually(lambda: server.started)
     try:
-        yield Server(app, engine, server.servers[0].sockets[0].getsockname()[1])
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Server(app, engine, port, server.server_state.connections)
     finally:
         engine.release()
         server.should_exit = True
@@ -170,6 +173,105 @@ async def test_headers_over_their_bound_are_431():
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert b"10,000 bytes" in answer
         assert server.sample("bootleg_connections_closed_total", reason="large_headers") == 1
+
+
+async def test_headers_over_their_bound_are_431_though_they_come_whole_and_in_one_piece():
+    async with listening(max_header_bytes=10_000, header_seconds=30.0) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: test\r\nX-Much: " + b"x" * 20_000 + b"\r\n\r\n")
+        answer = await answer_to(reader)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert server.sample("bootleg_connections_closed_total", reason="large_headers") == 1
+
+
+def chunked(trailers):
+    head = f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    return b"%s%x\r\n%s\r\n0\r\n%s" % (head.encode(), len(shade(1)), shade(1), trailers)
+
+
+async def test_a_trailer_is_not_taken_for_a_header():
+    async with listening() as server:
+        reader, writer = await server.connect()
+        writer.write(chunked(b"X-Priority: nonsense\r\nX-Request-Timeout-Ms: 0\r\n\r\n"))
+        answer = await answer_to(reader)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_trailers_without_end_end_the_connection():
+    async with listening(max_header_bytes=10_000) as server:
+        reader, writer = await server.connect()
+        writer.write(chunked(b"X-More: trailers\r\n" * 5_000))
+        await answer_to(reader)
+        writer.close()
+        assert server.sample("bootleg_connections_closed_total", reason="large_headers") == 1
+        assert server.engine.numbers == []
+
+
+async def test_pieces_of_a_body_may_be_small_though_what_is_between_them_is_bounded():
+    async with listening(max_header_bytes=300) as server:
+        reader, writer = await server.connect()
+        head = f"POST {EMBEDDINGS} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in shade(1))
+        writer.write(head.encode() + pieces + b"0\r\n\r\n")
+        assert (await answer_to(reader)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+OFFERS = ("h2c", "websocket")
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("other", OFFERS)
+async def test_a_request_that_offers_another_protocol_is_answered_in_this_one_with_its_body(other, size):
+    """As Java's client and `curl --http2` do; twice, as what follows is no other protocol either."""
+    offer = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {other}\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    request = REQUEST.replace(b"X-Filler", offer.encode() + b"X-Filler")
+    async with listening() as server:
+        reader, writer = await server.connect()
+        writer.write(REQUEST[:-1])
+        sent = REQUEST[-1:] + request + request.replace(b"Upgrade, HTTP2-Settings", b"Upgrade, close")
+        for at in range(0, len(sent), size):
+            writer.write(sent[at : at + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+        answer = await answer_to(reader)
+        writer.close()
+        assert answer.count(b"HTTP/1.1 200 ") == 3
+
+
+async def test_an_answer_that_nobody_reads_is_given_up():
+    async with listening(receive_seconds=0.3) as server:
+
+        async def large(_request):
+            return Response(bytes(32 * 2**20))
+
+        server.app.router.routes.insert(0, Route("/large", large))
+        _reader, writer = await server.connect()
+        writer.transport.pause_reading()
+        writer.write(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        await eventually(lambda: server.sample("bootleg_connections_closed_total", reason="slow_reader") == 1)
+        await eventually(lambda: not server.connections)
+        writer.close()
+
+
+async def test_an_answer_that_is_read_slowly_but_steadily_is_sent_whole():
+    async with listening(receive_seconds=0.3) as server:
+
+        async def large(_request):
+            return Response(bytes(16 * 2**20))
+
+        server.app.router.routes.insert(0, Route("/large", large))
+        reader, writer = await server.connect()
+        writer.write(b"GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        read = 0
+        while piece := await reader.read(512 * 2**10):
+            read += len(piece)
+            await asyncio.sleep(0.02)
+        writer.close()
+        assert read > 16 * 2**20
+        assert server.sample("bootleg_connections_closed_total", reason="slow_reader") == 0
 
 
 async def test_a_connection_too_many_is_told_to_come_back_and_the_others_are_served():

@@ -16,6 +16,7 @@ from bootleg_bundle.manifest import GOLDEN_NAME
 from bootleg_service.app import create_app
 from bootleg_service.engine import open_engine
 from tests.bundles import GRAPH_NAME, SIDE, manifest_fields, reference, write_tiny_bundle
+from tests.provenance import made_up
 
 from .serving import EMBEDDINGS, eventually, settings
 
@@ -170,6 +171,18 @@ async def test_a_request_in_flight_ends_on_the_old_model_which_is_then_closed_an
     assert not old.batcher.alive
     text = (await served.client.get("/metrics")).text
     assert text.count("bootleg_model_info{") == 1
+
+
+async def test_a_bundle_of_the_same_space_is_still_said_to_be_served_when_the_old_one_is_closed(served, tmp_path):
+    write_tiny_bundle(tmp_path / "again")
+    write_bundle(tmp_path / "again", manifest_fields(provenance=made_up(steps=7)), [GRAPH_NAME, GOLDEN_NAME])
+    old = served.models.default
+    served.point_to(tmp_path / "again")
+    (outcome,) = (await served.reload()).json()["models"]
+    assert (outcome["outcome"], outcome["embedding_space"]) == ("reloaded", old.bundle.manifest.embedding_space)
+    await eventually(lambda: served.engines[0].closed)
+    await eventually(lambda: not served.models._tasks)
+    assert (await served.client.get("/metrics")).text.count("bootleg_model_info{") == 1
 
 
 async def test_a_body_that_arrives_across_a_reload_is_answered_by_the_model_it_came_for(served, scales):
@@ -337,7 +350,7 @@ async def test_the_route_is_for_operators_alone_and_absent_without_their_keys(se
 async def test_nothing_is_reloaded_while_the_service_stops(served):
     served.models.drain()
     answer = await served.reload()
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "shutting down" in answer.text
 
 

@@ -1,5 +1,8 @@
 """Options of ``bootleg serve`` reach the settings and uvicorn; those out of bounds are refused by name."""
 
+import re
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -48,6 +51,13 @@ def run(monkeypatch):
         return seen["settings"], seen["uvicorn"]
 
     return run
+
+
+def test_every_variable_stands_in_the_table_of_settings_and_no_other():
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
+    table = text.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    rows = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"BOOTLEG_\w+", rows)) == {option.envvar for option in cli.serve.params}
 
 
 def test_without_options_the_settings_are_the_defaults(run):

@@ -11,6 +11,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from bootleg_service.cli import serve
 from bootleg_service.page.files import ASSETS, TYPES, page_files
+from bootleg_service.stages import STAGES
 from tests.service.fake_engine import FakeEngine
 from tests.service.pictures import photo
 from tests.service.serving import serving
@@ -138,3 +139,9 @@ def test_nothing_is_inline_nothing_comes_from_elsewhere_and_no_text_becomes_mark
     assert not re.search(r"localStorage|sessionStorage|indexedDB|document\.cookie", text)
     if name.endswith(".html"):
         assert not re.search(r"\son\w+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", text)
+
+
+def test_every_stage_of_server_timing_has_a_colour_of_its_own():
+    colours = dict(re.findall(r"^\.stage-(\w+) \{ background: (#\w+); \}$", source("page.css"), re.MULTILINE))
+    assert set(colours) == set(STAGES)
+    assert len(set(colours.values())) == len(STAGES)
