@@ -139,6 +139,14 @@ def _study_layers(rows: list[dict[str, Any]]) -> str:
     return _markdown(head, [[*key, *_seeds(group)] for key, group in groups.items()])
 
 
+def _target_parts(rows: list[dict[str, Any]]) -> str:
+    """One line a layer of each encoder."""
+    head = ["teacher", "layer", "constant", "position", "own pixels, linearly", "rest"]
+    shares = ("constant", "position", "pixels", "rest")
+    body = [[row["method"], str(row["layer"]), *(f"{100 * row[key]:.1f} %" for key in shares)] for row in rows]
+    return _markdown(head, body)
+
+
 def _grouped(
     rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], tuple[str, ...]]
 ) -> dict[tuple[str, ...], list[dict[str, Any]]]:
@@ -345,6 +353,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "soak": _soak,
     "study": _study,
     "study:layers": _study_layers,
+    "target_parts": _target_parts,
     "training": _training,
     "training:parts": _training_parts,
     "training:updates": _training_updates,
