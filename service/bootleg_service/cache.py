@@ -158,10 +158,11 @@ class RedisCache:
             self._call("get", self._client.mget, [key.text for key in keys], seconds=self._settings.redis_get_seconds)
         )
         found: Found = [None] * len(keys)
-        for i, (key, data) in enumerate(zip(keys, values or [], strict=False)):
+        replies = values if isinstance(values, list) else []  # whatever else may answer at the address
+        for i, (key, data) in enumerate(zip(keys, replies, strict=False)):
             if data is None:
                 continue
-            found[i] = cache_value.unpack(key, data)
+            found[i] = cache_value.unpack(key, data) if isinstance(data, bytes) else None
             if found[i] is None:
                 self._metrics.cache_errors.labels(self.store, "junk").inc()
         self._counts.add(found)
@@ -192,7 +193,7 @@ class RedisCache:
         try:
             async with asyncio.timeout(seconds):
                 answer = await command(*arguments, **options)
-        except (redis.RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  # its parser raises ValueError and others at what is no Redis
             self._breaker.failed()
             self._metrics.cache_errors.labels(self.store, kind).inc()
             log.warning("Redis %s failed: %s: %.200s", kind, type(error).__name__, error)

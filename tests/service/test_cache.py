@@ -232,6 +232,25 @@ async def test_a_reply_with_too_few_values_is_a_miss_for_the_rest(answer):
     assert await cache.get([key(1), key(2)]) == [None, None]
 
 
+@pytest.mark.parametrize("answer", [5, True, "text", b"bytes", [5, 5], [[b"nested"], "text"], {b"a": b"b"}])
+async def test_a_reply_that_no_redis_gives_is_a_miss(answer):
+    async def reply(keys):
+        return answer
+
+    cache, _ = scripted(reply)
+    assert await cache.get([key(1), key(2)]) == [None, None]
+
+
+@pytest.mark.parametrize("fault", [ValueError, TypeError, IndexError, RecursionError, MemoryError])
+async def test_whatever_the_client_raises_at_what_is_no_redis_is_a_counted_miss(fault):
+    async def reply(keys):
+        raise fault
+
+    cache, _ = scripted(reply)
+    assert await cache.get([key(1)]) == [None]
+    assert sample(cache._metrics, "bootleg_cache_errors_total", store="redis", kind="get") == 1
+
+
 async def test_leaving_a_look_up_does_not_cancel_the_command_whose_reply_is_under_way():
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
