@@ -20,7 +20,9 @@ async def pool():
 
 
 def blas_threads():
-    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    """Of NumPy's BLAS; that of FAISS, which other tests load, counts by OpenMP, whose limits are each thread's own."""
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return [library["num_threads"] for library in found if library.get("threading_layer") != "openmp"]
 
 
 async def test_blas_has_one_thread_while_a_pool_lives_and_its_own_number_again_after():

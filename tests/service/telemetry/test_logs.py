@@ -77,7 +77,9 @@ def test_the_level_is_the_lowest_that_is_shown(logging_to):
 
 def test_the_servers_own_lines_go_the_same_way(logging_to):
     stream = logging_to("json")
-    uvicorn.Config("nowhere:app", log_config=None)
+    uvicorn.Config(
+        "nowhere:app", log_config=None, log_level="info"
+    )  # as the command does; servers before it set others
     logging.getLogger("uvicorn.error").info("Application startup complete.")
     assert json.loads(stream.getvalue())["logger"] == "uvicorn.error"
 
