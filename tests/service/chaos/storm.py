@@ -121,10 +121,10 @@ async def _rain(port: int, requests: int, chance: random.Random, clients: int, r
             reply = await exchange(port, shot.message)
             outcome = _judge(shot, reply, report)
             ended += 1
-            if outcome in STRAINED:
-                await asyncio.sleep(chance.uniform(0.05, 0.2))  # as a client that heeds Retry-After, only sooner
             if ended == requests // 5:
                 report.memory_warm = _resident(pid)
+            if outcome in STRAINED:
+                await asyncio.sleep(chance.uniform(0.05, 0.2))  # as a client that heeds Retry-After, only sooner
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
