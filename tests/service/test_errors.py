@@ -17,7 +17,7 @@ def test_every_error_that_a_request_can_meet_has_a_status(error):
 
 
 def test_faults_of_the_caller_are_4xx_and_ours_are_5xx():
-    ours = {"overloaded", "unavailable", "deadline_exceeded", "engine_error", "internal_error"}
+    ours = {"overloaded", "unavailable", "deadline_exceeded", "decode_failed", "engine_error", "internal_error"}
     assert {code for code, status in STATUS.items() if status >= 500} == ours
     assert all(400 <= status < 600 for status in STATUS.values())
 

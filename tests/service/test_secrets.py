@@ -48,7 +48,7 @@ def tells_nothing(response):
 
 @pytest.mark.parametrize(("method", "path"), routes())
 async def test_an_exception_in_any_handler_shows_nothing_of_itself(served, monkeypatch, method, path):
-    monkeypatch.setattr(served.app.state, "service", Crashing())
+    monkeypatch.setattr(served.app.state, "models", Crashing())
     body = {"content": b"{}", "headers": {"Content-Type": "application/json"}} if method == "post" else {}
     response = await served.client.request(method, path, **body)
     tells_nothing(response)
