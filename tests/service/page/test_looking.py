@@ -143,7 +143,7 @@ def test_where_the_time_went_and_whether_the_cache_answered_are_told(looking):
     looking.drop_and_wait({"fresh.png": fresh})
     looking.open("fresh.png")
     timing = looking.page.locator("#timing")
-    looking.expect(timing).to_have_text(re.compile(r"infer \d+\.\d ms.* · round trip \d+ ms · cache miss\."))
+    looking.expect(timing).to_have_text(re.compile(r"encode \d+\.\d ms.* · round trip \d+ ms · cache miss\."))
     again = looking.page.context.new_page()
     again.goto(looking.url)
     again.set_input_files("#files", {"name": "same.png", "mimeType": "image/png", "buffer": fresh})

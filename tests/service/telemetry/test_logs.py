@@ -75,7 +75,10 @@ def test_the_level_is_the_lowest_that_is_shown(logging_to):
     assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["loud"]
 
 
-def test_the_servers_own_lines_go_the_same_way(logging_to):
+def test_the_servers_own_lines_go_the_same_way(logging_to, monkeypatch):
+    for name in ("uvicorn", "uvicorn.error"):  # as in a new process: servers of other tests set them up otherwise
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
     stream = logging_to("json")
     uvicorn.Config(
         "nowhere:app", log_config=None, log_level="info"
