@@ -42,7 +42,7 @@ IGNORE = click.option(
 @click.option("--int8-attention", is_flag=True, help="In int8, the two products of attention too.")
 @click.option("--size", "sizes", default="", metavar="LIST", help="Input sides in pixels, a bundle for each.")
 @click.option("--external-data", is_flag=True, help="Weights in a file beside each graph, for models over 2 GiB.")
-def export(  # one argument an option
+def export(
     checkpoint: Path, out: Path, name: str | None, precision: str, sizes: str, *, ignore: int, **options: Any
 ) -> None:
     """Turn a checkpoint into a verified bundle.

@@ -71,21 +71,16 @@ def quantize(
         )
         quantized = onnx.load(target)
     strip_metadata(quantized)
-    for name, kind in zip(operators, types, strict=True):
-        nodes = [node for node in quantized.graph.node if node.op_type == kind]
-        done = sum(_is_integer(node, quantized.graph) for node in nodes)
-        if done != len(nodes):
-            raise ParityError(f"int8: the quantiser took {done} of {len(nodes)} {NAMES[name]}")
-    return quantized
-
-
-def _is_integer(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
-    """Whether both factors come from 8 bits; a linear layer's weights from 8 bits that are stored as such."""
-    sources = {other.output[0]: other.input[0] for other in graph.node if other.op_type == "DequantizeLinear"}
-    if not sources.keys() >= set(node.input[:2]):
-        return False
+    graph = quantized.graph
+    sources = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     stored = {tensor.name for tensor in graph.initializer}
-    return node.op_type != OPERATORS["linear"] or sources[node.input[1]] in stored
+    for name, kind in zip(operators, types, strict=True):
+        factors = [node.input[:2] for node in graph.node if node.op_type == kind]
+        # Both come from 8 bits; the weights of a linear layer from 8 bits that are stored as such.
+        done = sum(sources.keys() >= set(pair) and (name != "linear" or sources[pair[1]] in stored) for pair in factors)
+        if done != len(factors):
+            raise ParityError(f"int8: the quantiser took {done} of {len(factors)} {NAMES[name]}")
+    return quantized
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
