@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from bootleg_bundle.errors import BundleError
@@ -105,7 +105,8 @@ def _lock(folder: Path, say: Callable[[str], None]) -> int:
     while True:
         if folder.is_symlink():
             raise BundleError(f"{folder} is a link: remove it")
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # exist_ok would look what is there, and raise where it has settled meanwhile
+            folder.mkdir(parents=True)
         try:
             descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -531,6 +532,22 @@ def test_many_pulls_at_once_leave_one_whole_bundle(served, full, out):
     assert sorted(results) == [False] * 7 + [True]
     assert same(out, full)
     assert sorted(path.name for path in out.parent.iterdir()) == ["full", "out"]
+
+
+def test_a_directory_that_settles_between_two_looks_at_it_is_made_again(served, full, out, monkeypatch):
+    """Another pull's directory is there when this one makes its own, and is renamed before this one opens it."""
+    make, met = Path.mkdir, []
+
+    def mkdir(path, *arguments, **options):
+        if path == partial(out) and not met:
+            met.append(path)
+            raise FileExistsError(path)
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert pull(served.url, out, Notes().means)
+    assert met
+    assert same(out, full)
 
 
 def test_the_next_pull_goes_on_when_one_was_killed(served, full, out, notes):
