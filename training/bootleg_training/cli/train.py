@@ -61,34 +61,34 @@ def train(  # noqa: PLR0913  # one parameter an option
     from bootleg_training.engine.loop import Options
     from bootleg_training.engine.loop import train as run
     from bootleg_training.engine.stop import INTERRUPTED, Interrupted
-    from bootleg_training.engine.world import open_world
+    from bootleg_training.engine.world import leave, open_world
 
     if out is None and not plan:
         raise click.UsageError("Missing option '--out'.")
-    with open_world(choose_device(device)) as (world, place):
-        pack = open_data(data, config.encoder.image_size)
-        if plan:
-            from bootleg_training.engine.fit import plan as trial
+    try:
+        with open_world(choose_device(device)) as (world, place):
+            pack = open_data(data, config.encoder.image_size)
+            if plan:
+                from bootleg_training.engine.fit import plan as trial
 
-            lines = trial(config.resolved(), pack, place, world=world).lines()
-            click.echo("\n".join(lines if world.leads else []), nl=world.leads)
-            return
-        assert out is not None
-        options = Options(
-            data_path=Path(data),
-            mode=reading,  # type: ignore[arg-type]  # click checked it
-            sharded=shard,
-            trackers=track,
-            init=init,
-            allow=frozenset(allow),
-        )
-        try:
-            target = run(config, pack, out, device=place, world=world, options=options)
-        except Interrupted as stopped:
-            click.echo(str(stopped), err=True)
-            raise SystemExit(INTERRUPTED) from None
+                end = trial(config.resolved(), pack, place, world=world).lines()
+            else:
+                assert out is not None
+                options = Options(
+                    data_path=Path(data),
+                    mode=reading,  # type: ignore[arg-type]  # click checked it
+                    sharded=shard,
+                    trackers=track,
+                    init=init,
+                    allow=frozenset(allow),
+                )
+                end = [f"checkpoint: {run(config, pack, out, device=place, world=world, options=options)}"]
+    except Interrupted as stopped:
+        click.echo(str(stopped), err=True)
+        leave(world, INTERRUPTED)
     if world.leads:
-        click.echo(f"checkpoint: {target}")
+        click.echo("\n".join(end))
+    leave(world)
 
 
 def _from_checkpoint(init: Path, preset: str) -> RunConfig:
