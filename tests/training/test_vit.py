@@ -175,14 +175,15 @@ def test_global_tokens_carry_no_position_and_stand_behind_the_patches():
     assert torch.equal(encoded.globals, expected[:, 64:])
 
 
-def test_the_blocks_output_maps_start_divided_by_the_root_of_twice_their_depth():
+@pytest.mark.parametrize(("width", "std"), [(96, 0.04), (384, 0.02), (512, 0.02)])
+def test_the_blocks_output_maps_start_divided_by_the_root_of_twice_their_depth(width, std):
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(**{**ENCODER, "width": 128, "depth": 4}))
+    encoder = Encoder(EncoderConfig(**{**ENCODER, "width": width, "depth": 3}))
     for depth, block in enumerate(encoder.blocks, start=1):
-        expected = 0.02 / math.sqrt(2 * depth)
+        expected = std / math.sqrt(2 * depth)
         assert block.proj.weight.std().item() == pytest.approx(expected, rel=0.05)
         assert block.fc2.weight.std().item() == pytest.approx(expected, rel=0.05)
-        assert block.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert block.qkv.weight.std().item() == pytest.approx(std, rel=0.05)
         assert not block.qkv.bias.any()
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LAYER_NORM_EPS = 1e-6
 INIT_STD = 0.02
+INIT_WIDTH = 384
 TAPS = ("attention", "mid", "mlp", "block")
 
 
@@ -101,10 +102,16 @@ class Block(nn.Module):
 
 
 def initialise(module: nn.Module, blocks: nn.ModuleList) -> None:
-    """Truncated normal weights, zero biases; each block's two output maps divided by sqrt(2 l) (I-JEPA)."""
+    """Truncated normal weights, zero biases; each block's two output maps divided by sqrt(2 l) (I-JEPA).
+
+    The standard deviation is I-JEPA's from ViT-S on, and grows below it: what a map adds goes with the root of its
+    width times that deviation, and blocks of width 64 would add next to nothing, so that a teacher's hidden layers,
+    Bootleg's targets, would all begin as one.
+    """
     for child in module.modules():
         if isinstance(child, nn.Linear):
-            nn.init.trunc_normal_(child.weight, std=INIT_STD)
+            width = min(child.weight.shape)
+            nn.init.trunc_normal_(child.weight, std=INIT_STD * max(1.0, math.sqrt(INIT_WIDTH / width)))
             nn.init.zeros_(child.bias)
     with torch.no_grad():
         for depth, block in enumerate(blocks, start=1):
