@@ -21,6 +21,7 @@ from bootleg_service.access.keys import KeyRing, read_keys
 from bootleg_service.admission import Admission
 from bootleg_service.cache import build_cache
 from bootleg_service.dialects import cohere, open_inference, openai, tei, weaviate
+from bootleg_service.direct_routes import DirectRoutes
 from bootleg_service.edge import Edge, install_error_handlers
 from bootleg_service.engine import open_engine
 from bootleg_service.held_bodies import HeldBodies
@@ -105,6 +106,7 @@ def create_app(
     app.state.admin_keys = KeyRing(read_keys(access.admin_keys_file)) if access.admin_keys_file else None
     app.state.open = OPEN | {"/metrics"} if access.show_metrics else OPEN
     # Looked through in this order for each request: those that are asked most come first.
+    app.router.routes.insert(0, DirectRoutes([routes.router, open_inference.router]))
     for module in (routes, open_inference, openai, routes_segment, tei, cohere, weaviate, routes_meta):
         app.include_router(module.router)
     if access.show_metrics is not False:

@@ -39,42 +39,68 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
         BodyTooLargeError: more than ``max_bytes``; the rest is not read.
         ReceiveTimeoutError: it did not arrive within ``seconds``.
     """
-    return b"".join([chunk async for chunk in bounded_stream(request, max_bytes, seconds)])
+    arrival = _Arrival(request, max_bytes, seconds)
+    first = await arrival.next()
+    if not arrival.more:
+        return first  # nearly all: what has arrived when it is asked for comes whole
+    return b"".join([first, *[chunk async for chunk in arrival.rest()]])
 
 
-async def bounded_stream(request: Request, max_bytes: int, seconds: float) -> AsyncGenerator[bytes, None]:
-    """Yield a body's chunks under a limit on bytes and an absolute deadline.
+class _Arrival:
+    """A body's chunks under a limit on bytes and an absolute deadline.
+
+    Args:
+        request: whose body has not been touched.
+        max_bytes: of the whole body.
+        seconds: for the whole body.
 
     Raises:
         MediaTypeError: it is compressed.
-        BodyTooLargeError: more than ``max_bytes``.
-        ReceiveTimeoutError: not complete within ``seconds``.
-        ClientDisconnect: the client left before the end.
+        BodyTooLargeError: it is declared with more than ``max_bytes``.
     """
-    if request.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
-        raise MediaTypeError("Content-Encoding: bodies are read as they are; send it without compression")
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
-        raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
-    received = 0
-    begun = asyncio.get_running_loop().time()
-    deadline = begun + seconds
-    more = True
-    while more:
+
+    def __init__(self, request: Request, max_bytes: int, seconds: float) -> None:
+        headers = request.headers
+        if headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+            raise MediaTypeError("Content-Encoding: bodies are read as they are; send it without compression")
+        declared = headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
+            raise BodyTooLargeError(f"the body has {int(declared):,} bytes; the limit is {max_bytes:,} bytes")
+        self.more = True
+        self._receive = request.receive
+        self._max_bytes, self._seconds = max_bytes, seconds
+        self._received = 0
+        self._begun = asyncio.get_running_loop().time()
+
+    async def next(self) -> bytes:
+        """The next chunk; ``more`` says whether another one comes.
+
+        Raises:
+            BodyTooLargeError: more than ``max_bytes``.
+            ReceiveTimeoutError: not complete within ``seconds``.
+            ClientDisconnect: the client left before the end.
+        """
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await request.receive()
+            async with asyncio.timeout_at(self._begun + self._seconds):
+                message = await self._receive()
         except TimeoutError:
-            raise ReceiveTimeoutError(f"the body did not arrive within {seconds:g} s") from None
+            raise ReceiveTimeoutError(f"the body did not arrive within {self._seconds:g} s") from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        received += len(chunk)
+        chunk: bytes = message.get("body", b"")
+        self.more = message.get("more_body", False)
+        self._received += len(chunk)
         stages.received(len(chunk))
-        if received > max_bytes:
-            raise BodyTooLargeError(f"the body has over {max_bytes:,} bytes, which is the limit")
-        yield chunk
-    stages.took("read", asyncio.get_running_loop().time() - begun)
+        if self._received > self._max_bytes:
+            raise BodyTooLargeError(f"the body has over {self._max_bytes:,} bytes, which is the limit")
+        if not self.more:
+            stages.took("read", asyncio.get_running_loop().time() - self._begun)
+        return chunk
+
+    async def rest(self) -> AsyncGenerator[bytes, None]:
+        """Yield the chunks to come."""
+        while self.more:
+            yield await self.next()
 
 
 async def read_images(request: Request, limits: RequestLimits, *, partial: bool = False) -> list[bytes | BootlegError]:
@@ -152,7 +178,7 @@ async def _read_form(request: Request, limits: RequestLimits, *, partial: bool) 
     tail = bytearray()
 
     async def stream() -> AsyncGenerator[bytes, None]:
-        async for chunk in bounded_stream(request, limits.max_body_bytes, limits.receive_seconds):
+        async for chunk in _Arrival(request, limits.max_body_bytes, limits.receive_seconds).rest():
             tail[:] = (tail + chunk)[-TAIL_BYTES:]
             yield chunk
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 from bootleg_service import answers, documents
 from bootleg_service.admission import admit
 from bootleg_service.bodies import read_images
-from bootleg_service.direct_route import DirectRoute
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import RequestError
 from bootleg_service.respond import binary, respond, rows, settle
@@ -18,7 +17,7 @@ from bootleg_service.selection import Selection, check_options, embeddings, sele
 from bootleg_service.state import service_of
 from bootleg_service.vectors import FLOATS
 
-router = APIRouter(tags=["images"], route_class=DirectRoute)
+router = APIRouter(tags=["images"])
 
 
 @router.post(

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from bootleg_service.access.bearer import authorised
 from bootleg_service.app import create_app
-from bootleg_service.direct_route import DirectRoute
+from bootleg_service.direct_routes import DirectRoutes
 
 from .fake_engine import fake_bundle
 from .serving import settings
@@ -22,7 +22,7 @@ class Options(BaseModel):
 
 
 def application():
-    router = APIRouter(route_class=DirectRoute)
+    router = APIRouter()
 
     @router.post("/of/{name}")
     async def answered(request: Request, name: str, options: Annotated[Options, Query()]) -> Response:
@@ -35,6 +35,7 @@ def application():
     app = FastAPI()
     app.state.keys = app.state.admin_keys = None
     app.state.open = frozenset()
+    app.router.routes.insert(0, DirectRoutes([router]))
     app.include_router(router)
     return app
 
@@ -54,3 +55,22 @@ async def test_a_route_that_makes_no_response_goes_the_usual_way():
 def test_the_application_has_no_dependency_but_the_one_that_direct_routes_call():
     app = create_app(fake_bundle(), settings())
     assert [dependency.dependency for dependency in app.router.dependencies] == [authorised]
+
+
+def test_the_routes_that_take_images_are_called_directly():
+    app = create_app(fake_bundle(), settings())
+    assert {route.path for route in app.router.routes[0].routes} == {
+        "/v1/images/embeddings",
+        "/v1/images/patches",
+        "/v2/models/{model}/infer",
+        "/v2/models/{model}/versions/1/infer",
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/images/embeddings", "/v2/models/fake/infer"])
+async def test_another_method_is_refused_as_on_any_route(path):
+    app = create_app(fake_bundle(), settings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answer = await client.get(path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"

@@ -29,7 +29,6 @@ from bootleg_service.dialects.tensors import (
     parse_infer,
     write_answer,
 )
-from bootleg_service.direct_route import DirectRoute
 from bootleg_service.disconnect import while_connected
 from bootleg_service.errors import UnavailableError
 from bootleg_service.health import not_live, not_ready, summary
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from bootleg_service.batching.ticket import Ticket
     from bootleg_service.pipeline import Answer, Pipeline
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=DirectRoute)
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 
 class InferAnswer(BaseModel):
