@@ -6,7 +6,7 @@ with Client("http://127.0.0.1:8000") as client:
 Imports the contract room and httpx; never the service, whose answers it believes no further than their shape.
 """
 
-from bootleg_client.answers import Embeddings, Info, ModelInfo, PatchGrids
+from bootleg_client.answers import Embeddings, Info, Masks, ModelInfo, PatchGrids
 from bootleg_client.asynchronous import AsyncClient
 from bootleg_client.errors import (
     AnswerError,
@@ -41,6 +41,7 @@ __all__ = [
     "ImageRefusedError",
     "Info",
     "InputError",
+    "Masks",
     "ModelInfo",
     "ModelNotFoundError",
     "OverloadedError",

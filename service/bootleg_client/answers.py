@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping  # pydantic reads it
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bootleg_client.errors import AnswerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from bootleg_client.errors import ClientError
@@ -57,6 +56,24 @@ class PatchGrids:
     failures: Mapping[int, ClientError]
 
 
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Label maps of one call; attributes as of :class:`Embeddings`.
+
+    Attributes:
+        labels: uint8 ``[n, h, w]``: a class's number in the head's order, or a cluster's; 255 where the encoder saw
+            nothing, and for an image that failed.
+        model: likewise.
+        embedding_space: likewise.
+        failures: likewise.
+    """
+
+    labels: NDArray[np.uint8]
+    model: str | None
+    embedding_space: str
+    failures: Mapping[int, ClientError]
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())  # a newer service says more
 
@@ -92,6 +109,8 @@ class ModelInfo(_Answer):
     image_size: Side
     layers: tuple[int, ...]
     precision: str
+    heads: Mapping[str, tuple[str, ...]] = {}
+    """By name: their classes, in the order of a mask's labels."""
 
 
 class ModelList(_Answer):
@@ -115,8 +134,14 @@ def parsed(reply: Reply, kind: type[A]) -> A:
         raise _unfit(reply, f"no {kind.__name__} of this API") from error
 
 
-def rows(reply: Reply, count: int, dimensions: int) -> tuple[NDArray[np.floating], str]:
+def rows(reply: Reply, count: int, dimensions: int, kind: str) -> tuple[NDArray[Any], str]:
     """The array of an ``.npy`` answer, first axis ``count``, and the embedding space of its header.
+
+    Args:
+        reply: to a request with ``count`` images.
+        count: of them.
+        dimensions: of the array.
+        kind: NumPy's letter for its numbers: ``f``, floats; ``u``, unsigned.
 
     Raises:
         AnswerError: it is something else.
@@ -125,9 +150,9 @@ def rows(reply: Reply, count: int, dimensions: int) -> tuple[NDArray[np.floating
         array: NDArray[Any] = np.load(io.BytesIO(reply.content), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise _unfit(reply, "no .npy file") from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions or len(array) != count or array.dtype.kind != "f":
+    if not isinstance(array, np.ndarray) or array.ndim != dimensions or len(array) != count or array.dtype.kind != kind:
         shape = getattr(array, "shape", type(array).__name__)
-        raise _unfit(reply, f"an array {shape} where {count} rows of floats were asked for")
+        raise _unfit(reply, f"an array {shape} of other numbers than the {count} rows that were asked for")
     space = reply.header(SPACE_HEADER)
     if space is None:
         raise _unfit(reply, "without X-Embedding-Space; is this a Bootleg Vision service?")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-    from bootleg_client.answers import Embeddings, Info, ModelInfo, PatchGrids
-    from bootleg_client.calls import OnError, PatchDtype
+    from bootleg_client.answers import Embeddings, Info, Masks, ModelInfo, PatchGrids
+    from bootleg_client.calls import MaskMethod, MaskSize, OnError, PatchDtype
     from bootleg_client.images import ImageInput
     from bootleg_client.settings import Priority
     from bootleg_client.steps import Step, Steps
@@ -33,6 +33,7 @@ class AsyncClient:
         *,
         api_key: str | None = None,
         embedding_space: str | None = None,
+        model: str | None = None,
         priority: Priority = "interactive",
         retry: Retry | None = None,
         concurrency: int = 4,
@@ -44,6 +45,7 @@ class AsyncClient:
             url=url,
             api_key=api_key,
             embedding_space=embedding_space,
+            model=model,
             priority=priority,
             retry=retry or Retry(),
             concurrency=concurrency,
@@ -78,6 +80,21 @@ class AsyncClient:
     ) -> PatchGrids:
         """As :meth:`bootleg_client.Client.patches`."""
         return await self._run(self._calls.patches(images, dtype=dtype, layer=layer, on_error=on_error))
+
+    async def segment(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        head: str | None = None,
+        method: MaskMethod | None = None,
+        clusters: int | None = None,
+        size: MaskSize = "input",
+        on_error: OnError = "raise",
+    ) -> Masks:
+        """As :meth:`bootleg_client.Client.segment`."""
+        return await self._run(
+            self._calls.segment(images, head=head, method=method, clusters=clusters, size=size, on_error=on_error),
+        )
 
     async def info(self) -> Info:
         """What is served, and the limits of a request."""

@@ -9,11 +9,22 @@ import random
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from bootleg_client.answers import NPY, SPACE_HEADER, Embeddings, Info, ModelInfo, ModelList, PatchGrids, parsed, rows
+from bootleg_client.answers import (
+    NPY,
+    SPACE_HEADER,
+    Embeddings,
+    Info,
+    Masks,
+    ModelInfo,
+    ModelList,
+    PatchGrids,
+    parsed,
+    rows,
+)
 from bootleg_client.errors import AnswerError, ApiError, ClientError, InputError, RequestRefusedError
 from bootleg_client.images import encoded, listed, size_bound
 from bootleg_client.retry import Chance, exchange
@@ -30,6 +41,8 @@ if TYPE_CHECKING:
 
 OnError: TypeAlias = Literal["raise", "partial"]
 PatchDtype: TypeAlias = Literal["float16", "float32"]
+MaskMethod: TypeAlias = Literal["kmeans", "ncut", "foreground"]
+MaskSize: TypeAlias = Literal["grid", "input"]
 
 FORM_BYTES = 1024
 """What a multipart form adds to each image, at most."""
@@ -50,9 +63,21 @@ class _Part:
     """The answered images of one request: their numbers, rows and space; and those that failed."""
 
     numbers: list[int] = field(default_factory=list)
-    rows: list[NDArray[np.floating]] = field(default_factory=list)
+    rows: list[NDArray[Any]] = field(default_factory=list)
     spaces: set[str] = field(default_factory=set)
     failures: dict[int, ClientError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Of an answer's array: its dimensions, NumPy's letter for its numbers, and the one for an image that failed."""
+
+    dimensions: int
+    kind: str = "f"
+    absent: float = np.nan
+
+
+_LABEL_MAPS = _Shape(3, "u", 255)
 
 
 @dataclass(frozen=True)
@@ -61,7 +86,7 @@ class _Wanted:
 
     path: str
     params: Mapping[str, str]
-    dimensions: int
+    shape: _Shape
     on_error: OnError
     expires: float
     limits: Limits
@@ -111,7 +136,7 @@ class Calls:
         """``POST /v1/images/embeddings``, in as many requests as it takes."""
         params = _given(dimensions=dimensions, layer=layer) | ({"normalize": "true"} if normalize else {})
         array, model, space, failures = yield from self._rows(
-            listed(images), "/v1/images/embeddings", params, 2, on_error
+            listed(images), "/v1/images/embeddings", params, _Shape(2), on_error
         )
         return Embeddings(array.astype(np.float32, copy=False), model, space, failures)
 
@@ -125,23 +150,38 @@ class Calls:
     ) -> Steps[PatchGrids]:
         """``POST /v1/images/patches``, likewise."""
         params = {"dtype": dtype} | _given(layer=layer)
-        found = yield from self._rows(listed(images), "/v1/images/patches", params, 4, on_error)
+        found = yield from self._rows(listed(images), "/v1/images/patches", params, _Shape(4), on_error)
         return PatchGrids(*found)
 
+    def segment(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        head: str | None,
+        method: MaskMethod | None,
+        clusters: int | None,
+        size: MaskSize,
+        on_error: OnError,
+    ) -> Steps[Masks]:
+        """``POST /v1/images/segment``, likewise."""
+        params = {"size": size} | _given(head=head, method=method, clusters=clusters)
+        return Masks(*(yield from self._rows(listed(images), "/v1/images/segment", params, _LABEL_MAPS, on_error)))
+
     def _rows(
-        self, images: Sequence[ImageInput], path: str, params: Mapping[str, str], dimensions: int, on_error: OnError
-    ) -> Steps[tuple[NDArray[np.floating], str | None, str, dict[int, ClientError]]]:
+        self, images: Sequence[ImageInput], path: str, params: Mapping[str, str], shape: _Shape, on_error: OnError
+    ) -> Steps[tuple[NDArray[Any], str | None, str, dict[int, ClientError]]]:
         expires = self._expires()
         limits = yield from self._known_limits(expires)
-        wanted = _Wanted(path, params, dimensions, on_error, expires, limits)
+        model = self._settings.model
+        wanted = _Wanted(path, _given(model=model) | dict(params), shape, on_error, expires, limits)
         groups = packed([size_bound(image) for image in images], limits)
         parts: list[_Part] = yield Together([self._group(images, group, wanted) for group in groups])
         spaces = set().union(*(part.spaces for part in parts))
         if len(spaces) > 1:
             raise AnswerError(f"one call was answered from several embedding spaces: {', '.join(sorted(spaces))}")
         failures = {number: fault for part in parts for number, fault in part.failures.items()}
-        array = _joined(parts, len(images), dimensions)
-        return array, limits.model, next(iter(spaces), self._settings.embedding_space or ""), failures
+        array = _joined(parts, len(images), shape)
+        return array, model or limits.model, next(iter(spaces), self._settings.embedding_space or ""), failures
 
     def _group(self, images: Sequence[ImageInput], numbers: Sequence[int], wanted: _Wanted) -> Steps[_Part]:
         """The images of one request; with ``partial``, again without each one that is refused."""
@@ -185,7 +225,7 @@ class Calls:
                 part.failures[guilty] = error
                 del data[guilty]  # the service kept what it computed of the others
                 continue
-            array, space = rows(reply, len(numbers), wanted.dimensions)
+            array, space = rows(reply, len(numbers), wanted.shape.dimensions, wanted.shape.kind)
             part.numbers += numbers
             part.rows.append(array)
             part.spaces.add(space)
@@ -218,7 +258,7 @@ class Calls:
         return self._chance.clock() + self._settings.deadline_seconds
 
 
-def _given(**options: int | None) -> dict[str, str]:
+def _given(**options: int | str | None) -> dict[str, str]:
     return {name: str(value) for name, value in options.items() if value is not None}
 
 
@@ -243,13 +283,14 @@ def _guilty(error: ApiError, numbers: Sequence[int]) -> int | None:
     return numbers[0] if single else None
 
 
-def _joined(parts: Sequence[_Part], count: int, dimensions: int) -> NDArray[np.floating]:
+def _joined(parts: Sequence[_Part], count: int, shape: _Shape) -> NDArray[Any]:
     answered = [array for part in parts for array in part.rows]
     if not answered:
-        return np.full((count, *[0] * (dimensions - 1)), np.nan, np.float32)
+        dtype = np.float32 if shape.kind == "f" else np.uint8
+        return np.full((count, *[0] * (shape.dimensions - 1)), shape.absent, dtype)
     if len({array.shape[1:] for array in answered}) > 1:
         raise AnswerError("the answers of one call differ in their shapes")
-    joined = np.full((count, *answered[0].shape[1:]), np.nan, answered[0].dtype)
+    joined = np.full((count, *answered[0].shape[1:]), shape.absent, answered[0].dtype)
     for part in parts:
         if part.rows:
             joined[part.numbers] = np.concatenate(part.rows)

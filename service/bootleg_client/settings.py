@@ -54,6 +54,7 @@ class ClientSettings(_Settings):
     url: Annotated[str, AfterValidator(_web_address)]
     api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = None
     embedding_space: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,100}$", description="of every answer")
+    model: str | None = Field(None, min_length=1, max_length=200, description="one served; None: the default one")
     priority: Priority = Field("interactive", description="bulk gives way at the service")
     retry: Retry = Retry()
     concurrency: int = Field(4, ge=1, le=256, description="requests in flight at the same time")

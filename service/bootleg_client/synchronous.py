@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-    from bootleg_client.answers import Embeddings, Info, ModelInfo, PatchGrids
-    from bootleg_client.calls import OnError, PatchDtype
+    from bootleg_client.answers import Embeddings, Info, Masks, ModelInfo, PatchGrids
+    from bootleg_client.calls import MaskMethod, MaskSize, OnError, PatchDtype
     from bootleg_client.images import ImageInput
     from bootleg_client.settings import Priority
     from bootleg_client.steps import Step, Steps
@@ -38,6 +38,7 @@ class Client:
         url: such as ``http://127.0.0.1:8000``; a path before the routes is kept.
         api_key: sent as a bearer token.
         embedding_space: pin: vectors of another space are refused by the service.
+        model: the name of a served model; None: the default one.
         priority: ``bulk`` gives way to others' requests at the service.
         retry: when to repeat a request.
         concurrency: requests of one call in flight at the same time.
@@ -55,6 +56,7 @@ class Client:
         *,
         api_key: str | None = None,
         embedding_space: str | None = None,
+        model: str | None = None,
         priority: Priority = "interactive",
         retry: Retry | None = None,
         concurrency: int = 4,
@@ -66,6 +68,7 @@ class Client:
             url=url,
             api_key=api_key,
             embedding_space=embedding_space,
+            model=model,
             priority=priority,
             retry=retry or Retry(),
             concurrency=concurrency,
@@ -121,6 +124,33 @@ class Client:
             ``[n, gh, gw, D]`` of ``dtype``, the model, and the embedding space.
         """
         return self._run(self._calls.patches(images, dtype=dtype, layer=layer, on_error=on_error))
+
+    def segment(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        head: str | None = None,
+        method: MaskMethod | None = None,
+        clusters: int | None = None,
+        size: MaskSize = "input",
+        on_error: OnError = "raise",
+    ) -> Masks:
+        """Masks as label maps: arguments and errors else as of :meth:`embed`.
+
+        Args:
+            images: one or many.
+            head: a trained head that :meth:`models` names, with its classes; None: label-free.
+            method: label-free: clusters by k-means (the default), normalised cut, or foreground and background.
+            clusters: of the first two, at most; by default chosen for each image.
+            size: the encoder's input, or the grid of its tokens.
+            on_error: as of :meth:`embed`; the maps of images that fail are 255.
+
+        Returns:
+            uint8 ``[n, h, w]``, the model, and its embedding space.
+        """
+        return self._run(
+            self._calls.segment(images, head=head, method=method, clusters=clusters, size=size, on_error=on_error),
+        )
 
     def info(self) -> Info:
         """What is served, and the limits of a request."""

@@ -2,6 +2,7 @@
 
 import io
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from bootleg_client import (
     AuthenticationError,
     ImageRefusedError,
     InputError,
+    ModelNotFoundError,
     RequestRefusedError,
     ServerError,
     SpaceMismatchError,
@@ -253,3 +255,44 @@ def test_a_hidden_layer_has_a_space_of_its_own(connect, service):
     assert {vectors.embedding_space, grids.embedding_space} == {f"{SPACE}+layer1"}
     assert {request["query"] for request in service[1].posts} == {"layer=1", "dtype=float16&layer=1", "layer=9"}
     np.testing.assert_array_equal(vectors.vectors[0], embedding_of(3))
+
+
+def test_masks_are_label_maps_as_the_service_answers_them(connect, service):
+    with connect(service[0]) as client:
+        found = client.segment([shade(3), photo()], method="kmeans", clusters=2)
+        whole = client.segment(photo(), size="grid")
+    assert (found.labels.dtype, found.labels.ndim, found.model, found.embedding_space) == (np.uint8, 3, NAME, SPACE)
+    for labels, image in zip(found.labels, [shade(3), photo()], strict=True):
+        query = "?method=kmeans&clusters=2&size=input"
+        reply = httpx.post(
+            f"{service[0]}/v1/images/segment{query}", content=image, headers={"Accept": "application/x-npy"}
+        )
+        np.testing.assert_array_equal(labels, np.load(io.BytesIO(reply.content))[0])
+    assert whole.labels.shape == (1, 2, 2)
+    assert [request["query"] for request in service[1].posts[:1]] == ["size=input&method=kmeans&clusters=2"]
+
+
+def test_a_mask_of_a_bad_image_is_unseen_everywhere(connect, service):
+    with connect(service[0]) as client:
+        found = client.segment([shade(1), truncated_jpeg(), shade(2)], on_error="partial")
+        none = client.segment(truncated_jpeg(), on_error="partial")
+    assert list(found.failures) == [1]
+    assert (found.labels[1] == 255).all()
+    assert not (found.labels[[0, 2]] == 255).all()
+    assert (none.labels.shape, none.labels.dtype) == ((1, 0, 0), np.uint8)
+
+
+def test_an_option_of_masks_the_service_refuses_keeps_its_words(connect, service):
+    with connect(service[0]) as client, pytest.raises(RequestRefusedError, match="head: no such head"):
+        client.segment(shade(1), head="roads")
+
+
+def test_a_model_is_asked_for_by_name(connect, service):
+    with connect(service[0], model=NAME) as client:
+        assert client.embed(shade(1)).model == NAME
+        assert client.patches(shade(1)).model == NAME
+        assert client.segment(shade(1)).model == NAME
+    assert {"model=" + NAME in request["query"].split("&") for request in service[1].posts} == {True}
+    with connect(service[0], model="other") as client, pytest.raises(ModelNotFoundError) as caught:
+        client.embed(shade(1))
+    assert caught.value.status == 404
