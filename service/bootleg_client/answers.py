@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping  # pydantic reads it
+from collections.abc import Mapping, Sequence  # pydantic reads it
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,14 +134,14 @@ def parsed(reply: Reply, kind: type[A]) -> A:
         raise _unfit(reply, f"no {kind.__name__} of this API") from error
 
 
-def rows(reply: Reply, count: int, dimensions: int, kind: str) -> tuple[NDArray[Any], str]:
+def rows(reply: Reply, count: int, dimensions: int, dtypes: Sequence[str]) -> tuple[NDArray[Any], str]:
     """The array of an ``.npy`` answer, first axis ``count``, and the embedding space of its header.
 
     Args:
         reply: to a request with ``count`` images.
         count: of them.
         dimensions: of the array.
-        kind: NumPy's letter for its numbers: ``f``, floats; ``u``, unsigned.
+        dtypes: any of which its numbers may have.
 
     Raises:
         AnswerError: it is something else.
@@ -150,9 +150,10 @@ def rows(reply: Reply, count: int, dimensions: int, kind: str) -> tuple[NDArray[
         array: NDArray[Any] = np.load(io.BytesIO(reply.content), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise _unfit(reply, "no .npy file") from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions or len(array) != count or array.dtype.kind != kind:
-        shape = getattr(array, "shape", type(array).__name__)
-        raise _unfit(reply, f"an array {shape} of other numbers than the {count} rows that were asked for")
+    if not isinstance(array, np.ndarray):
+        raise _unfit(reply, "no .npy file")
+    if array.ndim != dimensions or len(array) != count or array.dtype not in dtypes:
+        raise _unfit(reply, f"an array {array.dtype} {array.shape} where {count} rows were asked for")
     space = reply.header(SPACE_HEADER)
     if space is None:
         raise _unfit(reply, "without X-Embedding-Space; is this a Bootleg Vision service?")

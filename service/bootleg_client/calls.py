@@ -70,14 +70,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Of an answer's array: its dimensions, NumPy's letter for its numbers, and the one for an image that failed."""
+    """Of an answer's array: its dimensions, the dtypes it may have, and the number for an image that failed."""
 
     dimensions: int
-    kind: str = "f"
+    dtypes: tuple[str, ...] = ("float32", "float16")
     absent: float = np.nan
 
 
-_LABEL_MAPS = _Shape(3, "u", 255)
+_LABEL_MAPS = _Shape(3, ("uint8",), 255)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class Calls:
                 part.failures[guilty] = error
                 del data[guilty]  # the service kept what it computed of the others
                 continue
-            array, space = rows(reply, len(numbers), wanted.shape.dimensions, wanted.shape.kind)
+            array, space = rows(reply, len(numbers), wanted.shape.dimensions, wanted.shape.dtypes)
             part.numbers += numbers
             part.rows.append(array)
             part.spaces.add(space)
@@ -286,8 +286,7 @@ def _guilty(error: ApiError, numbers: Sequence[int]) -> int | None:
 def _joined(parts: Sequence[_Part], count: int, shape: _Shape) -> NDArray[Any]:
     answered = [array for part in parts for array in part.rows]
     if not answered:
-        dtype = np.float32 if shape.kind == "f" else np.uint8
-        return np.full((count, *[0] * (shape.dimensions - 1)), shape.absent, dtype)
+        return np.full((count, *[0] * (shape.dimensions - 1)), shape.absent, shape.dtypes[0])
     if len({array.shape[1:] for array in answered}) > 1:
         raise AnswerError("the answers of one call differ in their shapes")
     joined = np.full((count, *answered[0].shape[1:]), shape.absent, answered[0].dtype)

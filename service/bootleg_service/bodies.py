@@ -49,6 +49,9 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
 class _Arrival:
     """A body's chunks under a limit on bytes and an absolute deadline.
 
+    Attributes:
+        more: whether the body goes on.
+
     Args:
         request: whose body has not been touched.
         max_bytes: of the whole body.

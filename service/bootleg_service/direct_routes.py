@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response, params
 from fastapi.routing import APIRoute
-from starlette._utils import get_route_path
+from starlette._utils import get_route_path  # which Starlette's own routes ask
 from starlette.routing import BaseRoute, Match
 
 from bootleg_service.access.bearer import admit

@@ -42,11 +42,11 @@ def settle(found: Sequence[Answer | BootlegError], field: str, *, partial: bool 
 def rows(
     found: Sequence[Answer | BootlegError], pick: Callable[[NDArray[np.floating]], NDArray[Any]], shape: tuple[int, ...]
 ) -> Rows:
-    """Stack what ``pick`` takes from each answer, an array of ``shape``."""
+    """Stack what ``pick`` takes from each answer, an array of ``shape``; they may be the cache's own."""
     faults = {i: answer for i, answer in enumerate(found) if isinstance(answer, BootlegError)}
     picked = [pick(answer.value) for answer in found if isinstance(answer, Answer)]
     if len(picked) == 1:
-        return answers.Rows(picked[0][None], faults)  # as it lies in the cache
+        return answers.Rows(picked[0][None], faults)
     return answers.Rows(np.stack(picked) if picked else np.empty((0, *shape), np.float32), faults)
 
 

@@ -282,6 +282,14 @@ def test_a_mask_of_a_bad_image_is_unseen_everywhere(connect, service):
     assert (none.labels.shape, none.labels.dtype) == ((1, 0, 0), np.uint8)
 
 
+def test_masks_of_wider_numbers_are_no_answer(connect, service):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((1, 2, 2), np.uint16))
+    service[1].script = [answer(200, buffer.getvalue(), x_embedding_space=SPACE)]
+    with connect(service[0]) as client, pytest.raises(AnswerError, match=r"uint16 \(1, 2, 2\) where 1 rows"):
+        client.segment(shade(1))
+
+
 def test_an_option_of_masks_the_service_refuses_keeps_its_words(connect, service):
     with connect(service[0]) as client, pytest.raises(RequestRefusedError, match="head: no such head"):
         client.segment(shade(1), head="roads")

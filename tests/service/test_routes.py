@@ -281,7 +281,9 @@ async def test_a_request_past_its_deadline_is_504_with_retry_after(engine):
         refused(response, 504, "deadline_exceeded")
         assert int(response.headers["retry-after"]) >= 1
         engine.release()
-        assert (await served.embed(shade(2))).status_code == 200
+        async with asyncio.timeout(30):  # what the held batch took may let the next one be refused at once
+            while (await served.embed(shade(2))).status_code != 200:  # noqa: ASYNC110  # an answer has no event
+                await asyncio.sleep(0.01)
 
 
 async def test_a_draining_service_is_503_with_retry_after(served):

@@ -175,10 +175,13 @@ def test_global_tokens_carry_no_position_and_stand_behind_the_patches():
     assert torch.equal(encoded.globals, expected[:, 64:])
 
 
-@pytest.mark.parametrize(("width", "std"), [(96, 0.04), (384, 0.02), (512, 0.02)])
-def test_the_blocks_output_maps_start_divided_by_the_root_of_twice_their_depth(width, std):
+@pytest.mark.parametrize(
+    ("initial", "width", "std"),
+    [("fixed", 96, 0.02), ("scaled", 96, 0.04), ("scaled", 384, 0.02), ("scaled", 512, 0.02)],
+)
+def test_the_blocks_output_maps_start_divided_by_the_root_of_twice_their_depth(initial, width, std):
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(**{**ENCODER, "width": width, "depth": 3}))
+    encoder = Encoder(EncoderConfig(**{**ENCODER, "width": width, "depth": 3, "initial": initial}))
     for depth, block in enumerate(encoder.blocks, start=1):
         expected = std / math.sqrt(2 * depth)
         assert block.proj.weight.std().item() == pytest.approx(expected, rel=0.05)

@@ -45,6 +45,9 @@ class EncoderConfig(_Settings):
     positions: Literal["sincos", "learned"] = Field(
         "sincos", description="a fixed table, or one that is trained from there on, as DINOv2's"
     )
+    initial: Literal["fixed", "scaled"] = Field(
+        "fixed", description="weights of encoder and predictor: one deviation, or larger ones where they are narrow"
+    )
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -38,7 +38,7 @@ class Predictor(nn.Module):
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.head = nn.Linear(width, levels * (level_width or encoder.width))
         self.register_buffer("positions_NP", sincos_positions(width, encoder.grid), persistent=False)
-        initialise(self, self.blocks)
+        initialise(self, self.blocks, encoder.initial)
         nn.init.trunc_normal_(self.mask_token, std=INIT_STD)
 
     def forward(self, patches_BVD: Tensor, globals_BGD: Tensor, visible_BV: Tensor, rectangles_BMT: Tensor) -> Tensor:

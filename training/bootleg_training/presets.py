@@ -21,14 +21,14 @@ _SHORT = OptimConfig(base_lr=4e-3, ema_start=0.998)
 PRESETS: Final[dict[str, RunConfig]] = {
     "cpu-smoke": RunConfig(
         name="cpu-smoke",
-        encoder=EncoderConfig(image_size=32, patch_size=4, width=64, depth=6, heads=4, registers=0),
+        encoder=EncoderConfig(image_size=32, patch_size=4, width=64, depth=6, heads=4, registers=0, initial="scaled"),
         augment=AugmentConfig(scale=(0.5, 1.0)),
         images=20_000,
         batch_size=128,
     ),
     "nano": RunConfig(
         name="nano",
-        encoder=EncoderConfig(image_size=32, patch_size=4, width=128, depth=6, heads=2, registers=0),
+        encoder=EncoderConfig(image_size=32, patch_size=4, width=128, depth=6, heads=2, registers=0, initial="scaled"),
         augment=AugmentConfig(scale=(0.5, 1.0)),
         optim=_SHORT,
         images=1_000_000,

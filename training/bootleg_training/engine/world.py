@@ -104,10 +104,14 @@ def open_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
 
 
 def leave(world: World, code: int = 0) -> NoReturn:
-    """End this process; one of several ends without taking the interpreter down.
+    """End this process; one of several ends without taking the interpreter down, ``atexit`` included.
 
     The caches of DTensor keep a process group, and with it gloo's threads, beyond its destruction. Those that let go of
     a tensor while the interpreter ends abort the process, and the launcher then calls a finished run failed.
+
+    Args:
+        world: of this process.
+        code: its exit code.
     """
     if world.size > 1:
         sys.stdout.flush()
