@@ -18,7 +18,15 @@ from tests import images
 
 CPU = torch.device("cpu")
 SIDE = 40
-ENCODER = {"image_size": 32, "patch_size": 4, "width": 32, "depth": 3, "heads": 4, "registers": 1}
+ENCODER = {
+    "image_size": 32,
+    "patch_size": 4,
+    "width": 32,
+    "depth": 3,
+    "heads": 4,
+    "registers": 1,
+    "initial": "fixed",
+}
 
 
 def tiny_config(*, encoder: dict[str, Any] | None = None, **changes: Any) -> RunConfig:

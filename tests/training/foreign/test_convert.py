@@ -84,6 +84,7 @@ def test_the_shape_is_read_off_the_tensors(name, cls, registers, positions, writ
         "registers": registers,
         "mlp_ratio": 3.0,
         "positions": positions,
+        "initial": "fixed",
     }
 
 
