@@ -40,22 +40,22 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
         ReceiveTimeoutError: it did not arrive within ``seconds``.
     """
     arrival = _Arrival(request, max_bytes, seconds)
-    first = await arrival.next()
-    if not arrival.more:
-        return first  # nearly all: what has arrived when it is asked for comes whole
-    return b"".join([first, *[chunk async for chunk in arrival.rest()]])
+    chunks = []
+    while arrival.more:
+        chunks.append(await arrival.next())
+    return b"".join(chunks)  # of one chunk, as most bodies come, no copy
 
 
 class _Arrival:
     """A body's chunks under a limit on bytes and an absolute deadline.
 
-    Attributes:
-        more: whether the body goes on.
-
     Args:
         request: whose body has not been touched.
         max_bytes: of the whole body.
         seconds: for the whole body.
+
+    Attributes:
+        more: whether the body goes on.
 
     Raises:
         MediaTypeError: it is compressed.
@@ -99,11 +99,6 @@ class _Arrival:
         if not self.more:
             stages.took("read", asyncio.get_running_loop().time() - self._begun)
         return chunk
-
-    async def rest(self) -> AsyncGenerator[bytes, None]:
-        """Yield the chunks to come."""
-        while self.more:
-            yield await self.next()
 
 
 async def read_images(request: Request, limits: RequestLimits, *, partial: bool = False) -> list[bytes | BootlegError]:
@@ -181,7 +176,9 @@ async def _read_form(request: Request, limits: RequestLimits, *, partial: bool) 
     tail = bytearray()
 
     async def stream() -> AsyncGenerator[bytes, None]:
-        async for chunk in _Arrival(request, limits.max_body_bytes, limits.receive_seconds).rest():
+        arrival = _Arrival(request, limits.max_body_bytes, limits.receive_seconds)
+        while arrival.more:
+            chunk = await arrival.next()
             tail[:] = (tail + chunk)[-TAIL_BYTES:]
             yield chunk
 
