@@ -34,40 +34,28 @@ class DirectRoutes(BaseRoute):
         routers: their routes' paths are whole, with no prefix to come.
 
     Attributes:
-        routes: that are called so.
+        routes: that are called so, looked through in the order of the routers.
     """
 
     def __init__(self, routers: Iterable[APIRouter]) -> None:
-        self._fixed: dict[tuple[str, str], APIRoute] = {}
-        self._others: list[APIRoute] = []
         self.routes: list[APIRoute] = []
         self._defaults: dict[Callable[..., Any], dict[str, Any]] = {}
         for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
             signature = inspect.signature(route.endpoint, eval_str=True)
-            if signature.return_annotation is not Response:
-                continue
-            self.routes.append(route)
-            self._defaults[route.endpoint] = _defaults(signature)
-            if route.param_convertors:
-                self._others.append(route)
-            else:
-                self._fixed |= {(method, route.path): route for method in route.methods or ()}
+            if signature.return_annotation is Response:
+                self.routes.append(route)
+                self._defaults[route.endpoint] = _defaults(signature)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Find the route of a request without options."""
         if scope["type"] != "http" or scope["query_string"]:
             return Match.NONE, {}
         path, method = get_route_path(scope), scope["method"]
-        route, given = self._fixed.get((method, path)), {}
-        if route is None:
-            for other in self._others:
-                found = other.path_regex.match(path)
-                if found and method in (other.methods or ()):
-                    route, given = other, found.groupdict()
-                    break
-            else:
-                return Match.NONE, {}
-        return Match.FULL, {"endpoint": route.endpoint, "route": route, "path_params": given}
+        for route in self.routes:
+            found = route.path_regex.match(path)
+            if found and method in (route.methods or ()):
+                return Match.FULL, {"endpoint": route.endpoint, "route": route, "path_params": found.groupdict()}
+        return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer it."""
