@@ -129,22 +129,17 @@ class Pipeline:
     ) -> list[Answer | BootlegError]:
         if self.draining:
             raise UnavailableError("the service is shutting down", retry_after=1)
-        wanted = [(i, image) for i, image in enumerate(images) if isinstance(image, bytes)]
-        keys = [self._key(output, data) for _, data in wanted]
+        wanted = [image for image in images if isinstance(image, bytes)]
+        keys = [self._key(output, data) for data in wanted]
         found = await self._cache.get(keys) if keys else []
-        missing = [j for j, value in enumerate(found) if value is None]
-        if not missing and len(found) == len(images):
-            return [Answer(value, hit=True) for value in found if value is not None]
+        missing = [(key, data) for key, data, value in zip(keys, wanted, found, strict=True) if value is None]
         computed: list[NDArray[Any] | BaseException] = []
         if missing:
             async with _until(ticket):
-                computed = await self._compute_each([(keys[j], wanted[j][1]) for j in missing], output, ticket)
-        answers: list[Answer | BootlegError | None] = [None if isinstance(image, bytes) else image for image in images]
-        for (i, _), value in zip(wanted, found, strict=True):
-            answers[i] = Answer(value, hit=True) if value is not None else None
-        for j, result in zip(missing, computed, strict=True):
-            answers[wanted[j][0]] = _outcome(result)
-        return [answer for answer in answers if answer is not None]
+                computed = await self._compute_each(missing, output, ticket)
+        results = iter(computed)
+        answers = iter([_outcome(next(results)) if value is None else Answer(value, hit=True) for value in found])
+        return [next(answers) if isinstance(image, bytes) else image for image in images]
 
     async def answer_ready(self, pixels: NDArray[np.uint8], output: str, ticket: Ticket) -> list[Answer | BootlegError]:
         """Compute one output for images that are decoded and resized, past the cache.
