@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bootleg_bundle import open_bundle
 from bootleg_bundle.errors import BootlegError
 from bootleg_service.batching.faults import Fault, classify
+from bootleg_service.collector import set_aside_again
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.errors import ModelNotFoundError, StartupError, UnavailableError
 from bootleg_service.health import not_ready
@@ -94,6 +95,7 @@ class Models:
         draining: the service is about to stop; requests are still answered.
         started: all models have been ready once.
         ended: False when a call of a model went on after :meth:`close`.
+        generation: one more after each reload of a model: what was answered before is not what is served now.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Models:
         self.draining = False
         self.started = False
         self.ended = True
+        self.generation = 0
         self._cache = cache
         self._open_model = open_model
         self._on_fatal = on_fatal
@@ -233,6 +236,7 @@ class Models:
                 self._check_name(slot, bundle)
                 engine = await asyncio.to_thread(load_model, bundle, self.settings, self._open_model)
                 slot.bundle, slot.service = bundle, start_service(bundle, engine, self._shared)
+                self.generation += 1
                 outcome = "reloaded"
         except Exception as error:  # whatever it is, the old model goes on serving
             outcome = "failed"
@@ -257,6 +261,7 @@ class Models:
             await old.close()
         served = [(service.bundle.manifest, service.engine) for service in self.served]
         self.metrics.forget(old.bundle.manifest, old.engine, served=served)
+        set_aside_again()
         log.info("the former %s has been closed", old.bundle.manifest.name)
 
     async def _reload_quietly(self) -> None:
