@@ -18,6 +18,7 @@ from bootleg_service.errors import QuotaError, RequestError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from bootleg_service.access.keys import Key
     from bootleg_service.metrics import Metrics
 
 PRIORITY_HEADER: Final = "X-Priority"
@@ -48,6 +49,16 @@ class Admission:
             QuotaError: the key's quota is spent.
         """
         lane, seconds = _lane(request), _seconds(request)
+        key = self.charge(request, images)
+        client = f"key {key.name}" if key is not None else _address(request)
+        return Ticket(client, lane, asyncio.get_running_loop().time() + min(seconds, self._seconds))
+
+    def charge(self, request: Request, images: int) -> Key | None:
+        """Charge a request's images to its key, if it has one, and return that.
+
+        Raises:
+            QuotaError: the key's quota is spent.
+        """
         key = key_of(request)
         if key is not None:
             try:
@@ -55,14 +66,19 @@ class Admission:
             except QuotaError:
                 self._metrics.rejected.labels("quota").inc(images)
                 raise
-        client = f"key {key.name}" if key is not None else _address(request)
-        return Ticket(client, lane, asyncio.get_running_loop().time() + min(seconds, self._seconds))
+        return key
 
 
 def admit(request: Request, images: int) -> Ticket:
     """:meth:`Admission.admit` of the application that serves ``request``."""
     admission: Admission = request.app.state.admission
     return admission.admit(request, images)
+
+
+def charge(request: Request, images: int) -> None:
+    """:meth:`Admission.charge` of the application that serves ``request``."""
+    admission: Admission = request.app.state.admission
+    admission.charge(request, images)
 
 
 def _lane(request: Request) -> Lane:

@@ -28,6 +28,7 @@ from bootleg_service.held_bodies import HeldBodies
 from bootleg_service.metrics import Metrics
 from bootleg_service.models import Models
 from bootleg_service.page.files import page_routes
+from bootleg_service.repeats import Repeats
 from bootleg_service.telemetry.endings import Endings
 from bootleg_service.telemetry.machine import publish_build
 
@@ -106,7 +107,6 @@ def create_app(
     app.state.admin_keys = KeyRing(read_keys(access.admin_keys_file)) if access.admin_keys_file else None
     app.state.open = OPEN | {"/metrics"} if access.show_metrics else OPEN
     # Looked through in this order for each request: those that are asked most come first.
-    app.router.routes.insert(0, DirectRoutes([routes.router, open_inference.router]))
     for module in (routes, open_inference, openai, routes_segment, tei, cohere, weaviate, routes_meta):
         app.include_router(module.router)
     if access.show_metrics is not False:
@@ -119,6 +119,9 @@ def create_app(
     app.router.redirect_slashes = False
     documents.install(app)
     install_error_handlers(app)
+    room = settings.cache.memory_bytes // 4
+    repeats = Repeats(room, settings.limits, metrics) if room else None
+    app.add_middleware(DirectRoutes, routers=[(routes.router, repeats), (open_inference.router, None)])
     app.add_middleware(HeldBodies, max_bytes=settings.limits.max_held_bytes, metrics=metrics)
     app.add_middleware(Edge, endings=Endings(metrics, tracing))
     if access.cors_origins:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import math
 import re
+import secrets
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
@@ -58,7 +58,7 @@ class Edge:
             return
         begun = time.perf_counter()
         offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        request_id = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
         state = scope.setdefault("state", {})
         state |= {"request_id": request_id, "outcome": CLIENT_CLOSED, "status": None}
         record = stages.begin(request_id, self._endings.begin(scope))
@@ -93,19 +93,14 @@ class Edge:
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every error in the envelope of the path's dialect."""
     app.add_exception_handler(BootlegError, _ours)
-    app.add_exception_handler(ImageFailure, _image_failure)
+    app.add_exception_handler(ImageFailure, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, BootlegError)
-    return error_response(request, error)
-
-
-async def _image_failure(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ImageFailure)
-    return error_response(request, error.error, param=error.param)
+    assert isinstance(error, BootlegError | ImageFailure)
+    return refusal(request, error)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -161,6 +156,13 @@ def _space(scope: Scope) -> str:
     held: list[Service] = scope["state"].get(HELD, [])
     bundle: Bundle = held[-1].bundle if held else scope["app"].state.models.slots[0].bundle
     return bundle.manifest.embedding_space
+
+
+def refusal(request: Request, error: BootlegError | ImageFailure) -> Response:
+    """What a request is answered that one of our errors ended."""
+    if isinstance(error, ImageFailure):
+        return error_response(request, error.error, param=error.param)
+    return error_response(request, error)
 
 
 def error_response(request: Request, error: BootlegError, *, param: str | None = None) -> Response:

@@ -94,7 +94,9 @@ class DecodeSettings(_Settings):
 class CacheSettings(_Settings):
     """Where results are kept: in the process, and in Redis behind it when that is set."""
 
-    memory_bytes: int = Field(64 * 2**20, ge=0, description="in-process cache; 0 turns it off")
+    memory_bytes: int = Field(
+        64 * 2**20, ge=0, description="in-process cache; whole answers take up to a quarter as much again; 0: neither"
+    )
     redis_url: str | None = None
     redis_get_seconds: Seconds = Field(0.05, description="deadline of one look-up")
     redis_set_seconds: Seconds = Field(0.2, description="deadline of one store")

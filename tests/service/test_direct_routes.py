@@ -28,6 +28,10 @@ def application():
     async def answered(request: Request, name: str, options: Annotated[Options, Query()]) -> Response:
         return Response(f"{name} {options.size}")
 
+    @router.get("/headers/{name}")
+    async def headers(request: Request, name: str) -> Response:
+        return Response(f"{request.headers.get(name, 'none')} {request.headers.getlist(name)}")
+
     @router.get("/data")
     async def made() -> dict[str, int]:
         return {"size": 3}
@@ -35,7 +39,7 @@ def application():
     app = FastAPI()
     app.state.keys = app.state.admin_keys = None
     app.state.open = frozenset()
-    app.router.routes.insert(0, DirectRoutes([router]))
+    app.add_middleware(DirectRoutes, routers=[(router, None)])
     app.include_router(router)
     return app
 
@@ -45,6 +49,20 @@ async def test_a_route_gets_its_path_and_its_options_or_their_defaults(query, sa
     async with httpx.AsyncClient(transport=httpx.ASGITransport(application()), base_url="http://x") as client:
         assert (await client.post(f"/of/cat{query}")).text == says
         assert (await client.post("/of/cat?size=large")).status_code == 422
+
+
+@pytest.mark.parametrize("query", ["", "?x=1"])
+async def test_headers_are_found_whatever_their_case_the_first_of_several(query):
+    sent = [("X-One", "1"), ("X-Two", "2"), ("x-two", "3"), ("X-Latin", "\xfc")]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(application()), base_url="http://x") as client:
+        for name, says in [
+            ("x-ONE", "1 ['1']"),
+            ("X-Two", "2 ['2', '3']"),
+            ("x-latin", "\xfc ['\xfc']"),
+            ("x-missing", "none []"),
+        ]:
+            sent_raw = [(key.encode(), value.encode("latin-1")) for key, value in sent]
+            assert (await client.get(f"/headers/{name}{query}", headers=sent_raw)).text == says
 
 
 async def test_a_route_that_makes_no_response_goes_the_usual_way():
@@ -59,7 +77,8 @@ def test_the_application_has_no_dependency_but_the_one_that_direct_routes_call()
 
 def test_the_routes_that_take_images_are_called_directly():
     app = create_app(fake_bundle(), settings())
-    assert {route.path for route in app.router.routes[0].routes} == {
+    (direct,) = (each for each in app.user_middleware if each.cls is DirectRoutes)
+    assert {route.path for route in DirectRoutes(app, **direct.kwargs).routes} == {
         "/v1/images/embeddings",
         "/v1/images/patches",
         "/v2/models/{model}/infer",

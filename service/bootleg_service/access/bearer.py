@@ -64,5 +64,5 @@ def admit(request: Request) -> None:
 
 def key_of(request: Request) -> Key | None:
     """The key a request came with; None when the server has none."""
-    key: Key | None = getattr(request.state, "key", None)
+    key: Key | None = request.scope["state"].get("key")
     return key
