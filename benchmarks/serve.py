@@ -3,7 +3,7 @@
     python -m benchmarks.serve [--rounds 3] [--seconds 2] [--vit-s FOLDER]      writes results/serve.json
     python -m benchmarks.serve --quick                                          one round, the shipped bundle, printed
 
-About seven minutes on two cores; FOLDER is what ``benchmarks.untrained`` wrote earlier, and saves a minute.
+About eight minutes on two cores; FOLDER is what ``benchmarks.untrained`` wrote earlier, and saves a minute.
 
 **Ceilings** are measured without a service, before and after the loads that are compared with them, in every round:
 
@@ -17,8 +17,8 @@ from what the clock says, so that the client's work counts against the service. 
 the client's CPU seconds, over the number of cores, are taken from the time, as if it ran on another machine. It is
 given where the cores are the bound: not for one client, open loops, cache hits and the stub.
 
-**Loads** are closed loops, where each client sends its next request when the last is answered, with one image a request
-or 8; 64 clients send single images only, as 512 images at once are over the service's queue. The open loop sends at
+**Loads** are closed loops, where each client sends its next request when the last is answered, with one image a request,
+8, or the most there may be; 64 clients send single images only, as 512 images at once are over the service's queue. The open loop sends at
 random moments (Poisson), at 70 % of the rate that 64 clients reached in that round. Every image is new to the cache,
 but for cache hits. Shares are taken within a round; medians over the rounds are reported, of latencies too.
 """
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 SINGLE = ((1, 1), (8, 1), (64, 1))
-GROUPED = ((1, 8), (8, 8))
+GROUPED = ((1, 8), (8, 8), (2, 32))
 """Clients, and images of a request."""
 HIT_CLIENTS = 8
 OPEN_SHARE = 0.7
@@ -192,7 +192,7 @@ def stubbed(subject: Subject, stub: Server, seconds: float) -> list[Row]:
     def make(images: int) -> bytes:
         return tensor_request(subject.name, subject.pixels(images))
 
-    found = [closed(stub, make, load, before * seconds) for load in ((64, 1), (8, 8))]
+    found = [closed(stub, make, load, before * seconds) for load in ((64, 1), (8, 8), (2, 32))]
     after = bare_runs(engine, subject.pixels(BATCH), seconds)
     name = f"stub, {STUB_MS[0]:g} ms + {STUB_MS[1]:g} ms an image"
     return compared(name, "ready tensors", "stub alone", found, before, after, bound=False)

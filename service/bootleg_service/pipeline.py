@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bootleg.pipeline")
 
+_FLOAT32: Final = np.dtype(np.float32)
+
 STORED_DTYPE: dict[str, np.dtype[np.floating]] = {
-    "embedding": np.dtype(np.float32),
+    "embedding": _FLOAT32,
     "patch_tokens": np.dtype(np.float16),
-    "layers": np.dtype(np.float32),
+    "layers": _FLOAT32,
     "layer_tokens": np.dtype(np.float16),
 }
 
@@ -168,7 +170,9 @@ class Pipeline:
         try:
             rows.extend(self._batcher.enqueue(image, output, ticket) for image in pixels)
             async with _until(ticket):
-                await asyncio.wait(rows)
+                for row in rows:
+                    with contextlib.suppress(Exception):  # told below
+                        await row
         finally:
             for row in rows:
                 if not row.cancel() and not row.cancelled():
@@ -281,9 +285,12 @@ async def _until(ticket: Ticket) -> AsyncIterator[None]:
 
 
 def _stored(row: NDArray[np.float32], output: str) -> NDArray[Any]:
-    """The row as it is kept and answered."""
+    """The row, which is finite, as it is kept and answered."""
+    dtype = STORED_DTYPE.get(output, _FLOAT32)
+    if row.dtype == dtype:
+        return row
     with np.errstate(over="ignore"):
-        value: NDArray[Any] = row.astype(STORED_DTYPE.get(output, np.float32), copy=False)
+        value: NDArray[Any] = row.astype(dtype)
     if not np.isfinite(value).all():  # float16 overflow
         raise EngineError("the model's answer for this image does not fit float16")
     return value

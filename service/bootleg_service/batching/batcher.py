@@ -305,8 +305,12 @@ class Batcher:
         """Answer the images of the batches that have run."""
         done, self._done = self._done, []
         for items, results in done:
+            finite = {name: _finite(rows) for name, rows in results.items()}
             for row, item in enumerate(items):
-                _answer(item, results[item.output][row])
+                if not finite[item.output][row]:
+                    _refuse(item, EngineError("the model's answer for this image is not finite"))
+                elif not item.answer.done():
+                    item.answer.set_result(results[item.output][row].copy())  # a view would keep the batch in the cache
 
     def _count(self, items: list[Item], size: int, begun: float, elapsed: float) -> None:
         for item in items:
@@ -362,9 +366,6 @@ def _refuse(item: Item, error: Exception) -> None:
         item.answer.set_exception(error)
 
 
-def _answer(item: Item, row: NDArray[np.float32]) -> None:
-    if np.isfinite(row).all():
-        if not item.answer.done():
-            item.answer.set_result(row.copy())  # a view would keep the whole batch alive in the cache
-    else:
-        _refuse(item, EngineError("the model's answer for this image is not finite"))
+def _finite(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of a batch's rows ``[n, ...]`` hold numbers only, ``[n]``."""
+    return np.asarray(np.isfinite(rows).all(axis=tuple(range(1, rows.ndim))))

@@ -57,7 +57,7 @@ class EncodedImages(BaseModel):
     name: Literal["images"]
     shape: Annotated[Shape, Field(min_length=1, max_length=2)]
     datatype: Literal["BYTES"]
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default_factory=Parameters)
     data: Elements[str] | Elements[Annotated[list[str], Field(max_length=1)]] | None = Field(
         None, description="base64; absent in the binary form"
     )
@@ -69,7 +69,7 @@ class Pixels(BaseModel):
     name: Literal["pixels"]
     shape: Annotated[Shape, Field(min_length=4, max_length=4)]
     datatype: Literal["UINT8"]
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default_factory=Parameters)
     data: Elements[Channel] | Elements[Elements[Elements[Elements[Channel]]]] | None = Field(
         None, description="row-major, flat or nested; absent in the binary form"
     )
@@ -79,7 +79,7 @@ class OutputTensor(BaseModel):
     """An output that is wanted."""
 
     name: Literal["embedding", "patch_tokens", "layers"]
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default_factory=Parameters)
 
 
 class InferBody(BaseModel):
@@ -100,7 +100,7 @@ class InferBody(BaseModel):
         list[Annotated[EncodedImages | Pixels, Field(discriminator="name")]], Field(min_length=1, max_length=1)
     ]
     outputs: Annotated[list[OutputTensor], Field(max_length=3)] = Field([], description="All of them when absent.")
-    parameters: Parameters = Parameters()
+    parameters: Parameters = Field(default_factory=Parameters)
 
     @property
     def wanted(self) -> dict[str, bool]:
