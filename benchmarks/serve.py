@@ -17,10 +17,11 @@ from what the clock says, so that the client's work counts against the service. 
 the client's CPU seconds, over the number of cores, are taken from the time, as if it ran on another machine. It is
 given where the cores are the bound: not for one client, open loops, cache hits and the stub.
 
-**Loads** are closed loops, where each client sends its next request when the last is answered, with one image a request,
-8, or the most there may be; 64 clients send single images only, as 512 images at once are over the service's queue. The open loop sends at
-random moments (Poisson), at 70 % of the rate that 64 clients reached in that round. Every image is new to the cache,
-but for cache hits. Shares are taken within a round; medians over the rounds are reported, of latencies too.
+**Loads** are closed loops, where each client sends its next request when the last is answered, with one image a
+request, 8, or 32, the most there may be; 64 clients send single images only, as 512 images at once are over the
+service's queue. The open loop sends at random moments (Poisson), at 70 % of the rate that 64 clients reached in that
+round. Every image is new to the cache, but for cache hits: one image in one form. Shares are taken within a round;
+medians over the rounds are reported, of latencies too.
 """
 
 from __future__ import annotations

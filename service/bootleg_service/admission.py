@@ -18,7 +18,6 @@ from bootleg_service.errors import QuotaError, RequestError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from bootleg_service.access.keys import Key
     from bootleg_service.metrics import Metrics
 
 PRIORITY_HEADER: Final = "X-Priority"
@@ -49,16 +48,6 @@ class Admission:
             QuotaError: the key's quota is spent.
         """
         lane, seconds = _lane(request), _seconds(request)
-        key = self.charge(request, images)
-        client = f"key {key.name}" if key is not None else _address(request)
-        return Ticket(client, lane, asyncio.get_running_loop().time() + min(seconds, self._seconds))
-
-    def charge(self, request: Request, images: int) -> Key | None:
-        """Charge a request's images to its key, if it has one, and return that.
-
-        Raises:
-            QuotaError: the key's quota is spent.
-        """
         key = key_of(request)
         if key is not None:
             try:
@@ -66,7 +55,8 @@ class Admission:
             except QuotaError:
                 self._metrics.rejected.labels("quota").inc(images)
                 raise
-        return key
+        client = f"key {key.name}" if key is not None else _address(request)
+        return Ticket(client, lane, asyncio.get_running_loop().time() + min(seconds, self._seconds))
 
 
 def admit(request: Request, images: int) -> Ticket:
@@ -75,14 +65,10 @@ def admit(request: Request, images: int) -> Ticket:
     return admission.admit(request, images)
 
 
-def charge(request: Request, images: int) -> None:
-    """:meth:`Admission.charge` of the application that serves ``request``."""
-    admission: Admission = request.app.state.admission
-    admission.charge(request, images)
-
-
 def _lane(request: Request) -> Lane:
-    asked = request.headers.get(PRIORITY_HEADER, "interactive")
+    asked = request.headers.get(PRIORITY_HEADER)
+    if asked is None:
+        return "interactive"
     for lane in LANES:
         if asked == lane:
             return lane

@@ -28,7 +28,6 @@ from bootleg_service.held_bodies import HeldBodies
 from bootleg_service.metrics import Metrics
 from bootleg_service.models import Models
 from bootleg_service.page.files import page_routes
-from bootleg_service.repeats import Repeats
 from bootleg_service.telemetry.endings import Endings
 from bootleg_service.telemetry.machine import publish_build
 
@@ -119,9 +118,7 @@ def create_app(
     app.router.redirect_slashes = False
     documents.install(app)
     install_error_handlers(app)
-    room = settings.cache.memory_bytes // 4
-    repeats = Repeats(room, settings.limits, metrics) if room else None
-    app.add_middleware(DirectRoutes, routers=[(routes.router, repeats), (open_inference.router, None)])
+    app.add_middleware(DirectRoutes, routers=[routes.router, open_inference.router])
     app.add_middleware(HeldBodies, max_bytes=settings.limits.max_held_bytes, metrics=metrics)
     app.add_middleware(Edge, endings=Endings(metrics, tracing))
     if access.cors_origins:

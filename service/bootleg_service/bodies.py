@@ -22,15 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
-    from starlette.types import Message, Receive
 
     from bootleg_service.settings import RequestLimits
 
 TAIL_BYTES = 256  # holds the closing boundary, 74 bytes at most, and a line or two behind it
 # What clients send when they do not say what the bytes are; curl's default for --data-binary is the third.
 GENERIC = {"", "application/octet-stream", "application/x-www-form-urlencoded", "image/*"}
-PEEKED = "peeked"
-"""Where a request's state has a message that was looked at before it is read, and since when it was waited for."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:")  # of a URL; base64 has no colon
 ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 
@@ -47,28 +44,6 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     while arrival.more:
         chunks.append(await arrival.next())
     return b"".join(chunks)  # of one chunk, as most bodies come, no copy
-
-
-async def peek(request: Request, seconds: float) -> Message:
-    """Wait for the first message of a body, which is read again by whoever reads the body.
-
-    Raises:
-        ReceiveTimeoutError: it did not arrive within ``seconds``; those count for the whole body.
-    """
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    message = await _next(request.receive, begun, seconds)
-    stages.took("read", loop.time() - begun)
-    request.scope["state"][PEEKED] = message, begun
-    return message
-
-
-async def _next(receive: Receive, begun: float, seconds: float) -> Message:
-    try:
-        async with asyncio.timeout_at(begun + seconds):
-            return await receive()
-    except TimeoutError:
-        raise ReceiveTimeoutError(f"the body did not arrive within {seconds:g} s") from None
 
 
 class _Arrival:
@@ -98,10 +73,7 @@ class _Arrival:
         self._receive = request.receive
         self._max_bytes, self._seconds = max_bytes, seconds
         self._received = 0
-        self._peeked: Message | None
-        self._begun: float
-        now = asyncio.get_running_loop().time()
-        self._peeked, self._begun = request.scope.get("state", {}).pop(PEEKED, None) or (None, now)
+        self._begun = asyncio.get_running_loop().time()
 
     async def next(self) -> bytes:
         """The next chunk; ``more`` says whether another one comes.
@@ -111,8 +83,11 @@ class _Arrival:
             ReceiveTimeoutError: not complete within ``seconds``.
             ClientDisconnect: the client left before the end.
         """
-        message = self._peeked or await _next(self._receive, self._begun, self._seconds)
-        self._peeked = None
+        try:
+            async with asyncio.timeout_at(self._begun + self._seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise ReceiveTimeoutError(f"the body did not arrive within {self._seconds:g} s") from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")

@@ -101,7 +101,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
     "--cache-bytes",
     type=click.IntRange(0),
     default=64 * 2**20,
-    help="In-process cache; whole answers take up to a quarter as much again.",
+    help="In-process cache; responses take up to a quarter as much again.",
 )
 @_setting(
     "--max-image-bytes",
@@ -191,7 +191,7 @@ def serve(  # noqa: PLR0913  # one argument an option
     """Serve a bundle over HTTP, or several."""
     import prometheus_client
 
-    from bootleg_service import collector, lifecycle
+    from bootleg_service import gc_freeze, lifecycle
     from bootleg_service.app import create_app
     from bootleg_service.guarded_protocol import guarded
     from bootleg_service.telemetry.logs import configure
@@ -238,7 +238,7 @@ def serve(  # noqa: PLR0913  # one argument an option
             failed.append(error)
             server.should_exit = True
             return
-        collector.set_aside()
+        gc_freeze.freeze()
         if for_people and host in LOOPBACK:  # elsewhere the caller is another machine, without our example
             click.echo(f"try it:\n\n  {curl_line(host, port)}\n", err=True)
             if page:

@@ -9,7 +9,7 @@ than a Response.
 from __future__ import annotations
 
 import inspect
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response, params
@@ -19,66 +19,68 @@ from starlette.datastructures import Headers
 
 from bootleg_bundle.errors import BootlegError
 from bootleg_service.access.bearer import admit
-from bootleg_service.edge import refusal
+from bootleg_service.edge import error_response
 from bootleg_service.pipeline import ImageFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from fastapi import APIRouter
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from bootleg_service.repeats import Repeats
+
+@dataclass(frozen=True, eq=False)
+class _Direct:
+    route: APIRoute
+    defaults: dict[str, Any]
 
 
 class DirectRoutes:
     """ASGI middleware: those routes of some routers that take the request, text of the path and a model of options.
 
-    The application behind it keeps the same routes for all other requests and for the OpenAPI document. Its one
-    dependency, :func:`authorised`, is called in its place, and its handlers of our own errors.
+    The application behind it keeps the same routes for all other requests and for the OpenAPI document. What its one
+    dependency and its handlers of our own errors do is done here.
 
     Args:
         app: serves all other requests.
-        routers: each with what keeps its routes' answers whole, if anything does. The routes' paths are whole, with no
-            prefix to come.
-
-    Attributes:
-        routes: that are called so, looked through in the order of the routers.
+        routers: looked through in this order; their routes' paths are whole, with no prefix to come.
     """
 
-    def __init__(self, app: ASGIApp, routers: Iterable[tuple[APIRouter, Repeats | None]]) -> None:
-        self.routes: list[APIRoute] = []
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
         self._app = app
-        self._called: dict[Callable[..., Any], tuple[dict[str, Any], Repeats | None]] = {}
-        for router, repeats in routers:
-            for route in (route for route in router.routes if isinstance(route, APIRoute)):
-                signature = inspect.signature(route.endpoint, eval_str=True)
-                if signature.return_annotation is Response:
-                    self.routes.append(route)
-                    self._called[route.endpoint] = _defaults(signature), repeats
+        self._direct: list[_Direct] = []
+        for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
+            signature = inspect.signature(route.endpoint, eval_str=True)
+            if signature.return_annotation is Response:
+                self._direct.append(_Direct(route, _defaults(signature)))
+
+    @property
+    def paths(self) -> set[str]:
+        """Of the routes that are called so."""
+        return {direct.route.path for direct in self._direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request without options, or let the application."""
         if scope["type"] == "http" and not scope["query_string"]:
             path, method = get_route_path(scope), scope["method"]
-            for route in self.routes:
+            for direct in self._direct:
+                route = direct.route
                 found = route.path_regex.match(path)
                 if found and method in (route.methods or ()):
                     scope.update(endpoint=route.endpoint, route=route, path_params=found.groupdict())
-                    answer = await self._answer(_Request(scope, receive, send), route.endpoint)
+                    answer = await _answer(direct, _Request(scope, receive, send))
                     await answer(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
-    async def _answer(self, request: Request, endpoint: Callable[..., Any]) -> Response:
-        defaults, repeats = self._called[endpoint]
-        make = partial(endpoint, request, **request.scope["path_params"], **defaults)
-        try:
-            admit(request)
-            answer: Response = await (make() if repeats is None else repeats.answer(request, make))
-        except (BootlegError, ImageFailure) as error:
-            return refusal(request, error)
-        return answer
+
+async def _answer(direct: _Direct, request: Request) -> Response:
+    try:
+        admit(request)
+        answer: Response = await direct.route.endpoint(request, **request.scope["path_params"], **direct.defaults)
+    except (BootlegError, ImageFailure) as error:
+        return error_response(request, error)
+    return answer
 
 
 class _Request(Request):

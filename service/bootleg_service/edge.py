@@ -105,7 +105,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, BootlegError | ImageFailure)
-    return refusal(request, error)
+    return error_response(request, error)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -163,18 +163,11 @@ def _space(scope: Scope) -> str:
     return bundle.manifest.embedding_space
 
 
-def refusal(request: Request, error: BootlegError | ImageFailure) -> Response:
-    """What a request is answered that one of our errors ended."""
-    if isinstance(error, ImageFailure):
-        return error_response(request, error.error, param=error.param)
-    return error_response(request, error)
-
-
-def error_response(request: Request, error: BootlegError, *, param: str | None = None) -> Response:
+def error_response(request: Request, error: BootlegError | ImageFailure) -> Response:
     """The envelope and the status of one of our errors."""
-    response = _envelope(
-        request, STATUS.get(error.code, 500), error.code, error.message, param or getattr(error, "param", None)
-    )
+    param = error.param if isinstance(error, ImageFailure) else getattr(error, "param", None)
+    error = error.error if isinstance(error, ImageFailure) else error
+    response = _envelope(request, STATUS.get(error.code, 500), error.code, error.message, param)
     if error.code in {"payload_too_large", "receive_timeout"}:
         response.headers["Connection"] = "close"  # the rest of the body is not wanted
     if error.code == "unauthorized":

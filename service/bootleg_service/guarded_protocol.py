@@ -81,6 +81,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._begun, self._headed = True, False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its headers; trailers are passed over, as they would be taken for headers."""
+        if not self._headed:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Its headers are there."""
         if self._offers_upgrade:
@@ -88,7 +93,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._headed = True
         self._loose_bytes = 0
         super().on_headers_complete()
-        self.headers = []  # for trailers, which would be taken for headers: nobody reads them
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body is there."""

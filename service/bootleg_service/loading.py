@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bootleg_service.decode_pool import DecodePool
     from bootleg_service.masks.pool import MaskPool
     from bootleg_service.metrics import Metrics
+    from bootleg_service.response_cache import ResponseCache
     from bootleg_service.settings import EngineSettings, Settings
 
 log = logging.getLogger("bootleg")
@@ -42,6 +43,7 @@ class Shared:
     cache: Cache
     decode: DecodePool
     masks: MaskPool
+    responses: ResponseCache
     on_fatal: Callable[[BaseException], None] | None = None
 
 
@@ -104,4 +106,6 @@ def start_service(bundle: Bundle, engine: Engine, shared: Shared) -> Service:
         asyncio.create_task(watchdog.watch(), name=f"watchdog of {name}"),
     )
     log.info("serving %s on %s, space %s", name, engine.device, manifest.embedding_space)
-    return Service(bundle, settings, metrics, engine, batcher, pipeline, shared.masks, canary, watches)
+    return Service(
+        bundle, settings, metrics, engine, batcher, pipeline, shared.masks, canary, shared.responses, watches
+    )

@@ -75,18 +75,15 @@ class Metrics:
             ["task", "outcome"],
             registry=r,
         )
-        self.cache = Counter(
-            "bootleg_cache_lookups",
-            "Cache look-ups: of images, and in the store `answers` of requests",
-            ["store", "result"],
-            registry=r,
-        )
+        self.cache = Counter("bootleg_cache_lookups", "Cache look-ups", ["store", "result"], registry=r)
         self.cache_errors = Counter(
             "bootleg_cache_errors", "Cache faults, each one a miss", ["store", "kind"], registry=r
         )
         self.cache_bytes = Gauge("bootleg_cache_bytes", "Results kept in the process", registry=r)
         self.cache_entries = Gauge("bootleg_cache_entries", "How many they are", registry=r)
-        self.answers_bytes = Gauge("bootleg_answers_bytes", "Whole answers kept in the process", registry=r)
+        self.response_cache_bytes = Gauge(
+            "bootleg_response_cache_bytes", "Whole responses kept in the process", registry=r
+        )
         self.cache_up = Gauge(
             "bootleg_cache_up", "Whether the last call of a shared cache succeeded", ["store"], registry=r
         )

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from bootleg_bundle import open_bundle
 from bootleg_bundle.errors import BootlegError
 from bootleg_service.batching.faults import Fault, classify
-from bootleg_service.collector import set_aside_again
 from bootleg_service.decode_pool import DecodePool
 from bootleg_service.errors import ModelNotFoundError, StartupError, UnavailableError
+from bootleg_service.gc_freeze import freeze_again
 from bootleg_service.health import not_ready
 from bootleg_service.loading import Shared, load_model, start_service
 from bootleg_service.masks.pool import MaskPool
+from bootleg_service.response_cache import ResponseCache
 from bootleg_service.telemetry.machine import publish_memory
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ class Models:
         )
         await decode.start()
         masks = MaskPool(s.masks, self.metrics, max_seconds=s.limits.request_seconds / 2, shares=s.batch)
-        self._shared = shared = Shared(s, self.metrics, self._cache, decode, masks, self._on_fatal)
+        responses = ResponseCache(s.cache.response_bytes, self.metrics)
+        self._shared = shared = Shared(s, self.metrics, self._cache, decode, masks, responses, self._on_fatal)
         for slot in self.slots:
             engine = await asyncio.to_thread(
                 load_model, slot.bundle, s, self._open_model, partial(setattr, slot, "stage", "warming")
@@ -244,7 +246,7 @@ class Models:
             log.exception("%s stays: the bundle at %s cannot be served", slot.name, slot.bundle.source)
             self._end_if_fatal(error)
         if outcome == "reloaded" and old is not None:
-            self._in_background(self._retire(old))
+            self._in_background(self._retire(old), then=freeze_again)
         manifest = slot.bundle.manifest
         return Reloaded(
             str(slot.bundle.source), slot.name, outcome, manifest.embedding_space, slot.bundle.sha256, reason
@@ -261,7 +263,6 @@ class Models:
             await old.close()
         served = [(service.bundle.manifest, service.engine) for service in self.served]
         self.metrics.forget(old.bundle.manifest, old.engine, served=served)
-        set_aside_again()
         log.info("the former %s has been closed", old.bundle.manifest.name)
 
     async def _reload_quietly(self) -> None:
@@ -270,10 +271,13 @@ class Models:
         except UnavailableError as error:
             log.warning("no reload: %s", error.message)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None], then: Callable[[], None] | None = None) -> None:
+        """Do it, and then, when nothing of it is alive any more, something else."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if then is not None:
+            task.add_done_callback(lambda _: asyncio.get_running_loop().call_soon(then))
 
     def _check_name(self, slot: Slot, bundle: Bundle) -> None:
         """Refuse a name that another place has."""

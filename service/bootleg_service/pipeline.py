@@ -64,10 +64,15 @@ class Derived(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One image's result; ``hit`` says that it came from the cache."""
+    """One image's result; ``digest`` is that of the cache's key which it was found under, None if it was computed."""
 
     value: NDArray[Any]
-    hit: bool
+    digest: bytes | None = None
+
+    @property
+    def hit(self) -> bool:
+        """Whether it came from the cache."""
+        return self.digest is not None
 
 
 class ImageFailure(Exception):  # noqa: N818  # carries an error of ours to the error handler
@@ -140,7 +145,10 @@ class Pipeline:
             async with _until(ticket):
                 computed = await self._compute_each(missing, output, ticket)
         results = iter(computed)
-        answers = iter([_outcome(next(results)) if value is None else Answer(value, hit=True) for value in found])
+        answers = iter(
+            _outcome(next(results)) if value is None else Answer(value, key.digest)
+            for key, value in zip(keys, found, strict=True)
+        )
         return [next(answers) if isinstance(image, bytes) else image for image in images]
 
     async def answer_ready(self, pixels: NDArray[np.uint8], output: str, ticket: Ticket) -> list[Answer | BootlegError]:
@@ -310,4 +318,4 @@ def _outcome(result: NDArray[Any] | BaseException) -> Answer | BootlegError:
         return result
     if isinstance(result, BaseException):
         raise result
-    return Answer(result, hit=False)
+    return Answer(result)

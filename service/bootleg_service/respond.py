@@ -18,11 +18,12 @@ from bootleg_service.pipeline import Answer, ImageFailure
 from bootleg_service.state import SPACE_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from numpy.typing import NDArray
 
     from bootleg_service.answers import Rows, Wire
+    from bootleg_service.response_cache import ResponseCache
 
 MAX_LISTED_FAULTS = 100
 """Images at fault that a binary answer's header names; its NaN rows tell them all."""
@@ -55,21 +56,34 @@ async def respond(
     found: Sequence[Answer | BootlegError],
     media_type: str,
     space: str,
+    *,
+    cache: ResponseCache | None = None,
+    form: Hashable = None,
 ) -> Response:
-    """Encode an answer, off the event loop if it is large.
+    """Encode an answer, off the event loop if it is large, or give the one that was encoded before.
 
     Args:
         encode: makes the body, and headers that go with it.
         found: settled.
         media_type: of the body.
         space: that the vectors live in.
+        cache: of responses; None: this one is not kept.
+        form: with the media type and the space, all that ``encode`` depends on beside the images.
     """
+    digests = tuple(answer.digest for answer in found if isinstance(answer, Answer) and answer.digest is not None)
+    known = cache if len(digests) == len(found) else None
+    form = (media_type, space, form)
+    if known is not None and (kept := known.get(digests, form)) is not None:
+        return kept
     begun = time.perf_counter()
     large = sum(answer.value.nbytes for answer in found if isinstance(answer, Answer)) > LARGE_BYTES
     content, headers = await asyncio.to_thread(encode) if large else encode()
     stages.took("encode", time.perf_counter() - begun)
     headers |= {"X-Cache": _cache_header(found), SPACE_HEADER: space}
-    return Response(content, media_type=media_type, headers=headers)
+    response = Response(content, media_type=media_type, headers=headers)
+    if known is not None:
+        known.put(digests, form, response)
+    return response
 
 
 def binary(chosen: Rows, wire: Wire) -> tuple[bytes, dict[str, str]]:

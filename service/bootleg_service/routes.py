@@ -51,7 +51,7 @@ async def image_embeddings(request: Request, options: Annotated[EmbeddingOptions
             return binary(chosen, wire)
         return answers.embedding_list(chosen, selection, options.encoding_format, options.dtype), {}
 
-    return await respond(encode, found, wire, selection.space)
+    return await respond(encode, found, wire, selection.space, cache=service.responses, form=options)
 
 
 @router.post(
@@ -82,4 +82,4 @@ async def image_patches(request: Request, options: Annotated[PatchOptions, Query
         chosen = answers.Rows(values, chosen.faults)
         return binary(chosen, wire) if wire != answers.JSON else (answers.patch_list(chosen, selection), {})
 
-    return await respond(encode, found, wire, selection.grid_space)
+    return await respond(encode, found, wire, selection.grid_space, cache=service.responses, form=options)

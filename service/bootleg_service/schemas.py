@@ -29,6 +29,8 @@ Model = Annotated[str | None, Field(description="As listed by GET /v1/models; th
 class EmbeddingOptions(BaseModel):
     """What a request may choose of its vectors."""
 
+    model_config = ConfigDict(frozen=True)
+
     encoding_format: Literal["float", "base64"] = Field("float", description="Of JSON answers.")
     dimensions: int | None = Field(None, ge=1, description="Keep the first numbers only; then L2-normalised.")
     normalize: bool = Field(default=False, description="L2-normalise the vectors.")
@@ -50,6 +52,8 @@ class EmbeddingRequest(EmbeddingOptions):
 
 class PatchOptions(BaseModel):
     """What a request may choose of its patch tokens."""
+
+    model_config = ConfigDict(frozen=True)
 
     dtype: Literal["float16", "float32"] = Field("float16", description="Of the numbers sent.")
     layer: Layer = None

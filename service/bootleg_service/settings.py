@@ -95,7 +95,7 @@ class CacheSettings(_Settings):
     """Where results are kept: in the process, and in Redis behind it when that is set."""
 
     memory_bytes: int = Field(
-        64 * 2**20, ge=0, description="in-process cache; whole answers take up to a quarter as much again; 0: neither"
+        64 * 2**20, ge=0, description="in-process cache; responses take up to a quarter as much again; 0: neither"
     )
     redis_url: str | None = None
     redis_get_seconds: Seconds = Field(0.05, description="deadline of one look-up")
@@ -103,6 +103,11 @@ class CacheSettings(_Settings):
     redis_ttl_seconds: Seconds = Field(7 * 86_400.0, description="expiry, shortened at random by up to a tenth")
     breaker_failures: Count = Field(3, description="failures in a row that stop all Redis calls for a while")
     breaker_seconds: Seconds = 5.0
+
+    @property
+    def response_bytes(self) -> int:
+        """For whole responses, which are kept beside what they were made of: a quarter as much again."""
+        return self.memory_bytes // 4
 
 
 class EngineSettings(_Settings):

@@ -50,7 +50,6 @@ class Record:
         trace: None when requests are not traced.
         seconds: by stage.
         images: answered or refused, one by one; hits: from the cache.
-        task: what the images are answered with.
         received: bytes of its body; sent: of its answer's.
     """
 
@@ -59,7 +58,6 @@ class Record:
     seconds: dict[Stage, float] = field(default_factory=dict)
     images: int = 0
     hits: int = 0
-    task: str = ""
     received: int = 0
     sent: int = 0
 
@@ -95,14 +93,6 @@ def received(count: int) -> None:
     record = _record.get()
     if record is not None:
         record.received += count
-
-
-def repeated(images: int, body_bytes: int) -> None:
-    """The request at hand got the answer to an equal one: so many images, out of the cache."""
-    record = _record.get()
-    if record is not None:
-        record.images = record.hits = images
-        record.received = body_bytes
 
 
 def batched(contexts: Iterable[Context], seconds: float, about: Mapping[str, int]) -> None:

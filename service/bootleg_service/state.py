@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bootleg_service.metrics import Metrics
     from bootleg_service.models import Models
     from bootleg_service.pipeline import Pipeline
+    from bootleg_service.response_cache import ResponseCache
     from bootleg_service.settings import Settings
 
 SPACE_HEADER = "X-Embedding-Space"
@@ -46,6 +47,7 @@ class Service:
     pipeline: Pipeline
     masks: MaskPool
     canary: Canary
+    responses: ResponseCache
     watches: tuple[asyncio.Task[None], ...] = ()
     holders: int = 0
     _free: asyncio.Event = field(default_factory=asyncio.Event)

@@ -39,7 +39,7 @@ def application():
     app = FastAPI()
     app.state.keys = app.state.admin_keys = None
     app.state.open = frozenset()
-    app.add_middleware(DirectRoutes, routers=[(router, None)])
+    app.add_middleware(DirectRoutes, routers=[router])
     app.include_router(router)
     return app
 
@@ -78,7 +78,7 @@ def test_the_application_has_no_dependency_but_the_one_that_direct_routes_call()
 def test_the_routes_that_take_images_are_called_directly():
     app = create_app(fake_bundle(), settings())
     (direct,) = (each for each in app.user_middleware if each.cls is DirectRoutes)
-    assert {route.path for route in DirectRoutes(app, **direct.kwargs).routes} == {
+    assert DirectRoutes(app, **direct.kwargs).paths == {
         "/v1/images/embeddings",
         "/v1/images/patches",
         "/v2/models/{model}/infer",

@@ -52,7 +52,6 @@ class ImageOutcomes:
         record = stages.current()
         if record is not None:
             record.hits += ends.get(CACHED, 0)
-            record.task = task_of(output)
 
     def failed(self, images: int, output: Any, error: BaseException) -> None:
         """None of a request's images is answered."""

@@ -1,11 +1,11 @@
-"""What was alive when it was set aside is left to the end; garbage that comes later is still collected."""
+"""What was alive when it was frozen is left to the end; garbage that comes later is still collected."""
 
 import gc
 import weakref
 
 import pytest
 
-from bootleg_service import collector
+from bootleg_service import gc_freeze
 
 
 class Loop:
@@ -22,25 +22,26 @@ def _thaw():
 
 
 def test_garbage_is_still_collected():
-    collector.set_aside()
+    gc_freeze.freeze()
+    assert gc.isenabled()
     gone = weakref.ref(Loop())
     gc.collect()
     assert gone() is None
 
 
-def test_what_was_set_aside_and_died_is_freed_when_it_is_done_again():
+def test_what_was_frozen_and_died_is_freed_when_it_is_done_again():
     old = Loop()
     gone = weakref.ref(old)
-    collector.set_aside()
+    gc_freeze.freeze()
     del old
     gc.collect()
     assert gone() is not None
-    collector.set_aside_again()
+    gc_freeze.freeze_again()
     assert gone() is None
     assert gc.get_freeze_count() > 0
 
 
-def test_where_nothing_is_set_aside_nothing_is_done():
+def test_where_nothing_is_frozen_nothing_is_done():
     gc.unfreeze()
-    collector.set_aside_again()
+    gc_freeze.freeze_again()
     assert gc.get_freeze_count() == 0
