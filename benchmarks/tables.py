@@ -353,6 +353,7 @@ TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "soak": _soak,
     "study": _study,
     "study:layers": _study_layers,
+    "study-long": _study,
     "study-nano": _study,
     "target_parts": _target_parts,
     "training": _training,

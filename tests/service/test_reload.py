@@ -1,10 +1,12 @@
 """A reload, on real bundles: the new model beside the old one, no request lost, and nothing said in the wrong space."""
 
 import asyncio
+import gc
 import hashlib
 import io
 import itertools
 import threading
+import weakref
 
 import httpx
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from bootleg_bundle.bundle import open_bundle, write_bundle
 from bootleg_bundle.manifest import GOLDEN_NAME
+from bootleg_service import gc_freeze
 from bootleg_service.app import create_app
 from bootleg_service.engine import open_engine
 from tests.bundles import GRAPH_NAME, SIDE, manifest_fields, reference, write_tiny_bundle
@@ -98,8 +101,14 @@ def scales(folder):
     return {open_bundle(folder / f"v{scale}").manifest.embedding_space: scale for scale in (1, 2)}
 
 
+@pytest.fixture(params=[0])
+def cache_bytes(request):
+    """Of the application."""
+    return request.param
+
+
 @pytest.fixture
-async def served(folder):
+async def served(folder, cache_bytes):
     point(folder, "v1")
     engines = []
 
@@ -108,7 +117,10 @@ async def served(folder):
         return engines[-1]
 
     chosen = settings(
-        engine__device="cpu", engine__threads=1, cache__memory_bytes=0, access__admin_keys_file=folder / "admin"
+        engine__device="cpu",
+        engine__threads=1,
+        cache__memory_bytes=cache_bytes,
+        access__admin_keys_file=folder / "admin",
     )
     app = create_app(open_bundle(folder / "current"), chosen, open_model=open_model)
     async with app.router.lifespan_context(app):
@@ -363,3 +375,24 @@ async def test_a_reload_that_the_end_of_the_service_meets_is_given_up(folder):
         await asyncio.sleep(0)
     assert app.state.models.ended
     assert not app.state.models.slots[0].service.batcher.alive
+
+
+@pytest.mark.parametrize("cache_bytes", [2**26], indirect=True)
+async def test_responses_that_were_kept_are_the_former_models_alone(served, scales):
+    for version in (1, 2):
+        served.point_to(f"v{version}")
+        await served.reload()
+        answers = [await served.embed(5) for _ in range(3)]
+        assert [check(answer, 5, scales) for answer in answers] == [version] * 3
+        assert [answer.headers["x-cache"] for answer in answers] == ["miss", "hit", "hit"]
+
+
+async def test_a_former_model_is_freed_though_what_lives_to_the_end_is_frozen(served):
+    gc_freeze.freeze()
+    try:
+        former = weakref.ref(served.models.default.batcher)
+        served.point_to("v2")
+        await served.reload()
+        await eventually(lambda: former() is None)
+    finally:
+        gc.unfreeze()
