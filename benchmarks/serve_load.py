@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
             if head < 0:
                 return
             lines = bytes(self._received[:head]).lower()
-            length = lines[lines.index(b"content-length:") + 15 :].partition(b"\r\n")[0]
+            length = lines[lines.index(b"\ncontent-length:") + 16 :].partition(b"\r\n")[0]
             self._end = head + 4 + int(length)
         if len(self._received) < self._end or self._answer is None:
             return
