@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis.asyncio as redis
@@ -18,6 +17,7 @@ import redis.asyncio as redis
 from bootleg_service import cache_value
 from bootleg_service.cache_layers import LayeredCache
 from bootleg_service.errors import StartupError
+from bootleg_service.lru import LRU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,32 +64,21 @@ class MemoryCache:
 
     def __init__(self, max_bytes: int, metrics: Metrics) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
+        self._values: LRU[bytes, NDArray[Any]] = LRU(max_bytes)
         self._counts = _Lookups(metrics, self.store)
-        metrics.cache_bytes.set_function(lambda: self._bytes)
-        metrics.cache_entries.set_function(lambda: len(self._entries))
+        metrics.cache_bytes.set_function(lambda: self._values.bytes)
+        metrics.cache_entries.set_function(lambda: len(self._values))
 
     async def get(self, keys: Sequence[CacheKey]) -> Found:
         """Look up several results at once."""
-        found: Found = []
-        for key in keys:
-            value = self._entries.get(key.digest)
-            if value is not None:
-                self._entries.move_to_end(key.digest)
-            found.append(value)
+        found: Found = [self._values.get(key.digest) for key in keys]
         self._counts.add(found)
         return found
 
     async def put(self, key: CacheKey, value: NDArray[Any]) -> None:
         """Keep one result, forgetting the least recently used ones."""
-        if value.nbytes > self._max_bytes or key.digest in self._entries:
-            return
-        self._entries[key.digest] = value
-        self._bytes += value.nbytes
-        while self._bytes > self._max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= oldest.nbytes
+        if value.nbytes <= self._max_bytes and key.digest not in self._values:
+            self._values.put(key.digest, value, value.nbytes)
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -79,7 +79,7 @@ async def respond(
     large = sum(answer.value.nbytes for answer in found if isinstance(answer, Answer)) > LARGE_BYTES
     content, headers = await asyncio.to_thread(encode) if large else encode()
     stages.took("encode", time.perf_counter() - begun)
-    headers |= {"X-Cache": _cache_header(found), SPACE_HEADER: space}
+    headers |= {"X-Cache": _cache_header(len(digests), len(found)), SPACE_HEADER: space}
     response = Response(content, media_type=media_type, headers=headers)
     if known is not None:
         known.put(digests, form, response)
@@ -104,8 +104,7 @@ def _name(dtype: np.dtype[Any]) -> str:
     return str(dtype)
 
 
-def _cache_header(found: Sequence[Answer | BootlegError]) -> str:
-    hits = sum(isinstance(answer, Answer) and answer.hit for answer in found)
-    if hits == len(found):
+def _cache_header(hits: int, images: int) -> str:
+    if hits == images:
         return "hit"
-    return f"partial; hits={hits}/{len(found)}" if hits else "miss"
+    return f"partial; hits={hits}/{images}" if hits else "miss"

@@ -6,8 +6,9 @@ that was asked for. Images stand in its keys with the digests of the cache's own
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
+
+from bootleg_service.lru import LRU
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -33,27 +34,17 @@ class ResponseCache:
     """
 
     def __init__(self, max_bytes: int, metrics: Metrics) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[tuple[tuple[bytes, ...], Hashable], tuple[Response, int]] = OrderedDict()
-        metrics.response_cache_bytes.set_function(lambda: self._bytes)
+        self._longest = max_bytes * MOST
+        self._responses: LRU[tuple[tuple[bytes, ...], Hashable], Response] = LRU(max_bytes)
+        metrics.response_cache_bytes.set_function(lambda: self._responses.bytes)
 
     def get(self, digests: tuple[bytes, ...], form: Hashable) -> Response | None:
         """The response that has these images in this form."""
-        entry = self._entries.get((digests, form))
-        if entry is None:
-            return None
-        self._entries.move_to_end((digests, form))
-        return entry[0]
+        return self._responses.get((digests, form))
 
     def put(self, digests: tuple[bytes, ...], form: Hashable, response: Response) -> None:
         """Keep it, forgetting the least recently used ones. Nobody may change it from now on."""
-        response.body = bytes(memoryview(response.body))  # JSON is written into a buffer that is larger, and stays so
         size = FIXED_BYTES + DIGEST_BYTES * len(digests) + len(response.body)
-        if size > self._max_bytes * MOST or (digests, form) in self._entries:
-            return
-        self._entries[digests, form] = response, size
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            _, (_, oldest) = self._entries.popitem(last=False)
-            self._bytes -= oldest
+        if size <= self._longest and (digests, form) not in self._responses:
+            response.body = bytes(memoryview(response.body))  # JSON's buffer is larger, and would stay so
+            self._responses.put((digests, form), response, size)

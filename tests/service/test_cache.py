@@ -49,9 +49,9 @@ async def test_the_bytes_kept_never_exceed_the_bound():
     cache = MemoryCache(100, Metrics())
     for number in range(200):
         await cache.put(key(number), np.zeros(1 + number % 20, np.float32))
-        kept = sum(entry.nbytes for entry in cache._entries.values())
-        assert kept == cache._bytes <= 100
-    assert cache._entries
+        kept = sum(value.nbytes for value, _ in cache._values._entries.values())
+        assert kept == cache._values.bytes <= 100
+    assert cache._values._entries
 
 
 async def test_a_value_above_the_bound_is_not_kept_and_drives_nothing_out():
